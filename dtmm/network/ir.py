@@ -1,0 +1,175 @@
+"""The network intermediate representation: what a model is, in numpy, NHWC, with TFLite semantics.
+
+A :class:`Network` is a list of operators in execution order over named tensors. Operators hold
+structure only; their weights live in ``Network.params`` under the keys the operator names. The same
+operator classes describe a float network and an int8 one (`dtmm.quantization.QuantizedNetwork`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+Shape = tuple[int, ...]
+"""(1, H, W, C) for an image tensor, (1, C) for a vector."""
+
+Pair = tuple[int, int]
+"""(vertical, horizontal)."""
+
+Padding = tuple[int, int, int, int]
+"""(top, left, bottom, right), in pixels."""
+
+
+class Activation(str, Enum):
+    """The activation fused into an operator (TFLite `fused_activation_function`)."""
+
+    NONE = "none"
+    RELU = "relu"
+    RELU6 = "relu6"
+
+
+@dataclass(frozen=True)
+class Conv2D:
+    """Convolution. `weight`: [C_out, kh, kw, C_in] (OHWI); `bias`: [C_out], absent before folding."""
+
+    name: str
+    input: str
+    output: str
+    weight: str
+    bias: str | None
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class FullyConnected:
+    """Dense layer on (1, C_in). `weight`: [C_out, C_in], inputs in NHWC-flattened order; `bias`: [C_out]."""
+
+    name: str
+    input: str
+    output: str
+    weight: str
+    bias: str | None
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """y = (x - mean) / sqrt(variance + epsilon) * scale + shift, per channel; each param is [C]."""
+
+    name: str
+    input: str
+    output: str
+    scale: str
+    shift: str
+    mean: str
+    variance: str
+    epsilon: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Activate:
+    """A stand-alone activation; `fold` fuses it into its producer."""
+
+    name: str
+    input: str
+    output: str
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class Add:
+    """Elementwise sum of two tensors of equal shape."""
+
+    name: str
+    inputs: tuple[str, str]
+    output: str
+    activation: Activation = Activation.NONE
+
+
+@dataclass(frozen=True)
+class MaxPool2D:
+    """Maximum over a window."""
+
+    name: str
+    input: str
+    output: str
+    window: Pair
+    stride: Pair
+    padding: Padding = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class AveragePool2D:
+    """Average over a window; padded pixels are not counted (TFLite semantics)."""
+
+    name: str
+    input: str
+    output: str
+    window: Pair
+    stride: Pair
+    padding: Padding = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over height and width: (1, H, W, C) to (1, C)."""
+
+    name: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """(1, H, W, C) to (1, H*W*C) in NHWC order."""
+
+    name: str
+    input: str
+    output: str
+
+
+Op = Conv2D | FullyConnected | BatchNorm | Activate | Add | MaxPool2D | AveragePool2D | Mean | Reshape
+
+
+def op_inputs(op: Op) -> tuple[str, ...]:
+    """Names of the activation tensors an operator reads."""
+    return op.inputs if isinstance(op, Add) else (op.input,)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A float network.
+
+    Attributes:
+        name: what reports call it.
+        tensors: shape of every activation tensor, by name; batch is always 1.
+        ops: operators in execution order (each reads only inputs and earlier outputs).
+        params: float32 weights by key.
+        inputs, outputs: tensor names at the border.
+    """
+
+    name: str
+    tensors: Mapping[str, Shape]
+    ops: tuple[Op, ...]
+    params: Mapping[str, npt.NDArray[np.float32]]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def producer(self, tensor: str) -> Op | None:
+        """The operator that writes `tensor`, or None for a network input."""
+        return next((op for op in self.ops if op.output == tensor), None)
+
+    def consumers(self, tensor: str) -> tuple[Op, ...]:
+        """The operators that read `tensor`."""
+        return tuple(op for op in self.ops if tensor in op_inputs(op))
+
+    def convs(self) -> tuple[Conv2D, ...]:
+        """The convolutions, in execution order."""
+        return tuple(op for op in self.ops if isinstance(op, Conv2D))
