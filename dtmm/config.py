@@ -1,0 +1,359 @@
+"""The settings of a run: typed, read from YAML, overridden with `section.key=value`, saved with it.
+
+    config = load_config("my.yaml", ["train.epochs=3", "budget.flash=128KiB"])
+
+Sizes are in bytes and may be written `131072`, `128KiB` or `0.5MiB`; losses are in nats and may be
+written `0.05` or `0.05nats`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import NoneType
+from typing import Any, NewType, get_args, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dtmm.artifact import write_atomic
+from dtmm.errors import ConfigError
+
+Bytes = NewType("Bytes", int)
+"""A size in bytes."""
+
+Nats = NewType("Nats", float)
+"""An increase of the mean cross-entropy, natural logarithm."""
+
+Count = NewType("Count", int)
+"""A whole number of at least 1."""
+
+Share = NewType("Share", float)
+"""From 0 to 1."""
+
+Positive = NewType("Positive", float)
+"""Finite and above 0."""
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a run's files go: `folder/name`. `seed` seeds whatever has no seed of its own."""
+
+    name: str = "demo"
+    folder: str = "runs"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model of `dtmm.models` and its float checkpoint (safetensors; None: the one shipped)."""
+
+    name: str = "resnet12"
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A dataset of `dtmm.data` and its folder (None: where its package installs it)."""
+
+    name: str = "fashion_mnist"
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Dense training. `epochs` over the training set, `batch` images per step, peak rate `lr`."""
+
+    epochs: int = 15
+    batch: Count = Count(128)
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ImportanceConfig:
+    """What scores the pruning units: a criterion over `batches` batches of training images."""
+
+    criterion: str = "taylor"
+    batches: Count = Count(16)
+    batch_size: Count = Count(128)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """The latency table's grid: levels per channel group and filterlet levels per layer."""
+
+    channel_levels: Count = Count(8)
+    filterlet_levels: Count = Count(8)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """Upper limits of flash and SRAM (bytes) and of the estimated loss increase (nats)."""
+
+    flash: Bytes | None = Bytes(128 * KIB)
+    sram: Bytes | None = Bytes(128 * KIB)
+    max_loss: Nats | None = None
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The solver, the relative gap it must prove, and its time limit (seconds)."""
+
+    solver: str = "highs"
+    gap: Share = Share(0.01)
+    time_limit_s: Positive = Positive(120.0)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Masked fine-tuning. `distill`: weight, 0 to 1, of the dense network's outputs in the loss,
+    both softened by `temperature`; the rest is cross-entropy with `label_smoothing`."""
+
+    epochs: int = 2
+    images_per_epoch: Count = Count(20_000)
+    batch: Count = Count(128)
+    lr: float = 0.02
+    weight_decay: float = 5e-4
+    distill: Share = Share(0.5)
+    temperature: Positive = Positive(2.0)
+    label_smoothing: Share = Share(0.0)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class QuantizeConfig:
+    """Post-training int8: how many training images set the activation ranges."""
+
+    calibration_images: Count = Count(512)
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """The device that runs the firmware, the test images it runs, its clock for times (MHz)."""
+
+    name: str = "qemu"
+    images: Count = Count(100)
+    clock_mhz: Positive = Positive(160.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run, one section per stage."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    importance: ImportanceConfig = field(default_factory=ImportanceConfig)
+    table: TableConfig = field(default_factory=TableConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    base: Config | None = None,
+) -> Config:
+    """`base` (None: the defaults), changed by the YAML file at `path`, then by `overrides`.
+
+    Args:
+        overrides: `section.key=value` each, the value as YAML (`null` for None).
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, a value does not fit.
+    """
+    tree = OmegaConf.create(_plain(base or Config()))
+    given = [_read(path)] if path is not None else []
+    given += [_override(text) for text in overrides]
+    try:
+        for each in given:
+            _check_keys(each)
+            tree.merge_with(each)
+        resolved = OmegaConf.to_container(tree, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
+    return _structure(resolved)
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML that `load_config` reads back to an equal one."""
+    return OmegaConf.to_yaml(OmegaConf.create(_plain(config)))
+
+
+def save_config(config: Config, path: str | os.PathLike[str]) -> Path:
+    """Write `to_yaml(config)` in one step."""
+    return write_atomic(path, to_yaml(config))
+
+
+def parse_bytes(value: object) -> Bytes:
+    """Bytes from `131072`, `"128KiB"`, `"0.5MiB"`, `"100kB"`; a whole, non-negative number.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(value).strip())
+    scale = _UNITS.get(match[2].lower()) if match else None
+    size = Fraction(match[1]) * scale if match and scale else None
+    if isinstance(value, bool) or size is None or size.denominator != 1:
+        raise ConfigError(f"{value!r} is not a size: expected bytes, e.g. 131072 or 128KiB")
+    return Bytes(int(size))
+
+
+def format_bytes(size: int) -> str:
+    """`size` in the largest binary unit that divides it: 131072 is `128KiB`."""
+    for unit, scale in (("GiB", KIB**3), ("MiB", KIB**2), ("KiB", KIB)):
+        if size and size % scale == 0:
+            return f"{size // scale}{unit}"
+    return str(size)
+
+
+def parse_nats(value: object) -> Nats:
+    """Nats from `0.05`, `"0.05"` or `"0.05 nats"`; finite and non-negative.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*(?:nats?)?", str(value).strip())
+    if not match:
+        raise ConfigError(f"{value!r} is not a loss: expected nats, e.g. 0.05")
+    return Nats(float(match[1]))
+
+
+_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
+_UNITS |= {"kib": KIB, "mib": KIB**2, "gib": KIB**3}
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def _read(path: str | os.PathLike[str]) -> Any:
+    try:
+        return OmegaConf.load(Path(path))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist") from None
+    except Exception as error:  # the YAML parser's own errors span several lines
+        raise ConfigError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
+
+
+def _override(text: str) -> Any:
+    key, equals, _ = text.partition("=")
+    if not equals or not re.fullmatch(r"\w+(\.\w+)+", key):
+        raise ConfigError(f"{text!r} is not an override: expected section.key=value")
+    try:
+        return OmegaConf.from_dotlist([text])
+    except Exception as error:  # as above
+        raise ConfigError(f"{text!r}: {' '.join(str(error).split())}") from None
+
+
+def _check_keys(given: Any) -> None:
+    """Every key must exist; the error names the nearest ones."""
+    if not OmegaConf.is_dict(given):
+        raise ConfigError("a configuration is a mapping of sections, see `dtmm.config.Config`")
+    sections = dict(_hints(Config))
+    valid = [f"{name}.{key}" for name, cls in sections.items() for key, _ in _hints(cls)]
+    for section in given:
+        if section not in sections:
+            _unknown(str(section), list(sections))
+        if not OmegaConf.is_dict(given[section]):
+            raise ConfigError(f"{section} is a section: give its keys, e.g. {section}.key=value")
+        for key in given[section]:
+            if f"{section}.{key}" not in valid:
+                _unknown(f"{section}.{key}", valid)
+
+
+def _unknown(key: str, valid: list[str]) -> None:
+    near = difflib.get_close_matches(key, valid, n=3, cutoff=0.5)
+    section = key.rpartition(".")[0]
+    near = near or [name for name in valid if name.startswith(section)]
+    raise ConfigError(f"unknown configuration key {key}; nearest: {', '.join(near)}")
+
+
+# --- typing ----------------------------------------------------------------------------------
+
+
+def _whole(value: object, least: int = 0) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"expected a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def _number(value: object, most: float = math.inf) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
+        limits = "that is not negative" if most == math.inf else f"from 0 to {most:g}"
+        raise ConfigError(f"expected a number {limits}, got {value!r}")
+    return float(value)
+
+
+def _positive(value: object) -> float:
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise ConfigError(f"expected a finite number above 0, got {value!r}")
+    return number
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise ConfigError(f"expected text, got {value!r}")
+    return str(value)
+
+
+_PARSERS: dict[Any, Callable[[object], object]] = {
+    int: _whole,
+    float: _number,
+    str: _text,
+    Count: functools.partial(_whole, least=1),
+    Share: functools.partial(_number, most=1.0),
+    Positive: _positive,
+    Bytes: parse_bytes,
+    Nats: parse_nats,
+}
+
+
+def _structure(tree: Any) -> Config:
+    sections = {
+        name: cls(**{key: _value(name, key, hint, tree[name][key]) for key, hint in _hints(cls)})
+        for name, cls in _hints(Config)
+    }
+    return Config(**sections)
+
+
+def _hints(cls: type) -> list[tuple[str, Any]]:
+    return list(get_type_hints(cls).items())
+
+
+def _value(section: str, key: str, hint: Any, value: object) -> object:
+    members = get_args(hint) or (hint,)
+    if value is None and NoneType in members:
+        return None
+    try:
+        return _PARSERS[members[0]](value)
+    except ConfigError as error:
+        raise ConfigError(f"{section}.{key}: {error}") from None
+
+
+def _plain(config: Config) -> dict[str, dict[str, Any]]:
+    """Sections as dicts of YAML values; sizes are written in binary units."""
+    tree = dataclasses.asdict(config)
+    for name, cls in _hints(Config):
+        for key, hint in _hints(cls):
+            if Bytes in get_args(hint) and tree[name][key] is not None:
+                tree[name][key] = format_bytes(tree[name][key])
+    return tree

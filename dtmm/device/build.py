@@ -1,0 +1,222 @@
+"""From C sources to a firmware for the device, or to a library or program for the host."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from dtmm.device.cache import cache_dir, digest, publish
+from dtmm.device.elf import Elf
+from dtmm.device.memory import MemoryMap
+from dtmm.device.toolchain import require_tool, run_tool
+from dtmm.errors import ToolchainError
+
+Defines = Mapping[str, str | int | None]
+
+# -mcpu values: with MVE, and as a Cortex-M without vectors (the portable C path on the device).
+TARGETS: dict[str, str] = {"m55": "cortex-m55", "m55-scalar": "cortex-m55+nomve"}
+
+_FIRMWARE_SOURCES = ("startup.c", "semihosting.c", "report.c", "region.c", "stack.S")
+_HEADER_SUFFIXES = {".h", ".hpp", ".inc", ".def"}
+_COMMON_FLAGS = ("-std=gnu11", "-O3", "-fomit-frame-pointer", "-ffp-contract=off")
+
+
+def firmware_dir() -> Path:
+    """The folder with the start-up code and dtmm_firmware.h, in the checkout or as installed."""
+    return Path(str(resources.files("dtmm.device") / "firmware"))
+
+
+def target_flags(target: str = "m55") -> tuple[str, ...]:
+    """The compiler flags for a target, without include folders and defines.
+
+    Raises ToolchainError on an unknown target.
+    """
+    if target not in TARGETS:
+        raise ToolchainError(f"target {target!r}: expected one of {', '.join(TARGETS)}")
+    machine = ("--target=arm-none-eabi", f"-mcpu={TARGETS[target]}", "-mfloat-abi=hard")
+    return (*machine, *_COMMON_FLAGS, "-ffunction-sections", "-fdata-sections")
+
+
+def build_elf(
+    *,
+    model_sources: Sequence[Path],
+    runtime_sources: Sequence[Path],
+    harness_sources: Sequence[Path],
+    out_elf: Path,
+    include_dirs: Sequence[Path] = (),
+    defines: Defines | None = None,
+    memory: MemoryMap | None = None,
+    target: str = "m55",
+) -> Elf:
+    """Compiles with clang, links with arm-none-eabi-gcc and newlib, and writes `out_elf`.
+
+    Model and runtime are the product: their sections are kept apart from those of the harness
+    (which holds main), the start-up code and the C library; see elf.flash_bytes. Unused functions
+    and data are dropped. When weights do not fit their region the memory map's overflow region is
+    used; the returned Elf says which. Raises ToolchainError with the compiler's or linker's first
+    error line.
+    """
+    clang, gcc = require_tool("clang"), require_tool("arm-none-eabi-gcc")
+    memory = memory or MemoryMap()
+    flags = target_flags(target)
+    includes = [firmware_dir(), *include_dirs]
+    with tempfile.TemporaryDirectory(prefix="dtmm-build-") as name:
+        work = Path(name)
+        startup = [firmware_dir() / source for source in _FIRMWARE_SOURCES]
+        jobs = [("product", source) for source in (*model_sources, *runtime_sources)]
+        jobs += [("harness", source) for source in (*harness_sources, *startup)]
+        options = [*flags, "-isystem", str(_newlib_headers()), *_definitions(defines)]
+        for folder in ("product", "harness"):
+            (work / folder).mkdir()
+
+        def compile_one(job: tuple[int, tuple[str, Path]]) -> str:
+            number, (folder, source) = job
+            target_object = f"{folder}/{number:03d}_{source.stem}.o"
+            publish(_object(source, options, includes), work / target_object)
+            return target_object
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compile_one, enumerate(jobs)))
+        used = _link(work, objects, memory)
+        publish(work / "firmware.elf", out_elf)
+    compiler = f"clang {clang.version}, linked by arm-none-eabi-gcc {gcc.version}"
+    return Elf(out_elf, target, compiler, (*flags, *_definitions(defines)), used)
+
+
+def build_host_library(
+    *,
+    sources: Sequence[Path],
+    out_so: Path,
+    include_dirs: Sequence[Path] = (),
+    defines: Defines | None = None,
+    sanitize: Sequence[str] = (),
+) -> Path:
+    """Builds a shared library for this machine with the host's C compiler; returns `out_so`.
+
+    -march=native is used where the compiler knows it. `sanitize` names sanitizers ("undefined",
+    "address"); a library with "address" loads only into a process that has the sanitizer's run
+    time preloaded. Raises ToolchainError with the compiler's first error line.
+    """
+    shared = ["-shared", "-fPIC"]
+    return _build_host(shared, sources, out_so, include_dirs, defines, sanitize)
+
+
+def build_host_program(
+    *,
+    sources: Sequence[Path],
+    out: Path,
+    include_dirs: Sequence[Path] = (),
+    defines: Defines | None = None,
+    sanitize: Sequence[str] = (),
+) -> Path:
+    """As build_host_library, but an executable (for C tests under sanitizers)."""
+    return _build_host([], sources, out, include_dirs, defines, sanitize)
+
+
+def _build_host(
+    kind: Sequence[str],
+    sources: Sequence[Path],
+    out: Path,
+    include_dirs: Sequence[Path],
+    defines: Defines | None,
+    sanitize: Sequence[str],
+) -> Path:
+    options = [*kind, *_COMMON_FLAGS, *_definitions(defines)]
+    options += [f"-I{folder}" for folder in include_dirs]
+    if sanitize:
+        options += ["-g", f"-fsanitize={','.join(sanitize)}", "-fno-sanitize-recover=all"]
+    with tempfile.TemporaryDirectory(prefix="dtmm-build-") as name:
+        made = Path(name) / "made"
+        if _host_knows_native():
+            options.append("-march=native")
+        run_tool("cc", [*options, *_existing(sources), "-o", made])
+        publish(made, out)
+    return out
+
+
+def _host_knows_native() -> bool:
+    try:
+        run_tool("cc", ["-march=native", "-x", "c", "-", "-fsyntax-only"], stdin="int unused;\n")
+    except ToolchainError:
+        return False
+    return True
+
+
+def _definitions(defines: Defines | None) -> list[str]:
+    return [f"-D{k}" if v is None else f"-D{k}={v}" for k, v in (defines or {}).items()]
+
+
+def _existing(sources: Iterable[Path]) -> list[Path]:
+    paths = list(sources)
+    for path in paths:
+        if not path.is_file():
+            raise ToolchainError(f"source file {path} does not exist")
+    return paths
+
+
+def _newlib_headers() -> Path:
+    """Debian keeps newlib's headers apart from the compiler; elsewhere they are in its sysroot."""
+    debian = Path("/usr/include/newlib")
+    if (debian / "string.h").is_file():
+        return debian
+    sysroot = Path(run_tool("arm-none-eabi-gcc", ["-print-sysroot"]).strip() or "/nonexistent")
+    if (sysroot / "include" / "string.h").is_file():
+        return sysroot / "include"
+    raise ToolchainError(
+        "newlib's headers are missing: install them with: apt install libnewlib-arm-none-eabi"
+    )
+
+
+def _object(source: Path, options: Sequence[str], includes: Sequence[Path]) -> Path:
+    """The object file of one source, from the cache when nothing it depends on has changed.
+
+    The key holds the content of every header in the include folders and beside the source, which
+    is coarse and safe: a changed header recompiles more than it must.
+    """
+    [source] = _existing([source])
+    folders = [source.parent, *includes]
+    headers = sorted({h for f in folders for h in f.rglob("*") if h.suffix in _HEADER_SUFFIXES})
+    clang = require_tool("clang")
+    key = digest(
+        [
+            str(clang.found_path),
+            str(clang.version),
+            *options,
+            # an object names neither folder, so only contents and relative names matter
+            source.name,
+            source.read_bytes(),
+            *(part for h in headers for part in (h.name, h.read_bytes())),
+        ]
+    )
+    kept = cache_dir() / "objects" / f"{key}.o"
+    if not kept.is_file():
+        with tempfile.TemporaryDirectory(prefix="dtmm-build-") as name:
+            made = Path(name) / "made.o"
+            where = [f"-I{folder}" for folder in includes]
+            run_tool("clang", [*options, *where, "-c", source, "-o", made])
+            publish(made, kept)
+    return kept
+
+
+def _link(work: Path, objects: Sequence[str], memory: MemoryMap) -> MemoryMap:
+    """Links work/firmware.elf; returns the memory map used (weights moved if they must be)."""
+    (work / "memory.ld").write_text(memory.linker_script())
+    # the C library for any Armv8-M hard-float core: gcc picks it by -mcpu, also for "+nomve"
+    machine = ["-mcpu=cortex-m55", "-mfloat-abi=hard", "-nostartfiles"]
+    script = ["-T", str(firmware_dir() / "an547.ld"), "-L."]
+    linker = ["-Wl,--gc-sections", "-Wl,--strip-debug"]
+    try:
+        command = [*machine, *script, *linker, "-o", "firmware.elf", *objects]
+        run_tool("arm-none-eabi-gcc", command, cwd=work)
+    except ToolchainError as error:
+        spill = memory.weights_overflow
+        full = f"region `{memory.weights}' overflowed" in str(error)
+        if spill is None or spill == memory.weights or not full:
+            raise
+        return _link(work, objects, replace(memory, weights=spill, weights_overflow=None))
+    return memory

@@ -1,0 +1,82 @@
+#include "dtmm_firmware.h"
+#include "semihosting.h"
+
+/* Static, not on the stack: a report must not disturb a stack peak that is being measured. */
+static char buffer[256];
+static uint32_t used;
+static uint32_t lines;
+
+static void flush(void) {
+    buffer[used] = '\0';
+    semihosting_call(SEMIHOSTING_WRITE0, buffer);
+    used = 0;
+}
+
+static void put(char c) {
+    if (used == sizeof buffer - 1) {
+        flush();
+    }
+    buffer[used++] = c;
+}
+
+static void put_text(const char *text) {
+    while (*text != '\0') {
+        put(*text++);
+    }
+}
+
+static void put_decimal(uint32_t value) {
+    uint32_t unit = 1;
+    while (value / unit >= 10) {
+        unit *= 10;
+    }
+    for (; unit > 0; unit /= 10) {
+        put((char)('0' + value / unit % 10));
+    }
+}
+
+static void begin_line(const char *key) {
+    put_text("DTMM ");
+    put_text(key);
+}
+
+static void end_line(void) {
+    put('\n');
+    flush();
+    lines++;
+}
+
+void dtmm_report_u32(const char *key, const uint32_t *values, size_t count) {
+    begin_line(key);
+    for (size_t i = 0; i < count; i++) {
+        put(' ');
+        put_decimal(values[i]);
+    }
+    end_line();
+}
+
+void dtmm_report_bytes(const char *key, uint32_t index, const void *data, size_t size) {
+    static const char digits[] = "0123456789abcdef";
+    const uint8_t *bytes = data;
+    begin_line(key);
+    put(' ');
+    put_decimal(index);
+    put(' ');
+    for (size_t i = 0; i < size; i++) {
+        put(digits[bytes[i] >> 4]);
+        put(digits[bytes[i] & 15]);
+    }
+    end_line();
+}
+
+void dtmm_report_end(void) {
+    const uint32_t before = lines;
+    dtmm_report_u32("END", &before, 1);
+}
+
+void dtmm_fail(const char *message) {
+    begin_line("FAIL ");
+    put_text(message);
+    end_line();
+    semihosting_exit(2);
+}

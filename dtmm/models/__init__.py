@@ -1,0 +1,31 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from dtmm.data import Dataset
+from dtmm.errors import ConfigError
+from dtmm.models.checkpoint import load_checkpoint, save_checkpoint
+from dtmm.models.resnet import ResNet
+
+MODELS: Mapping[str, Callable[[int, int], nn.Module]] = {
+    "resnet12": ResNet,
+    "tiny_resnet": lambda channels, classes: ResNet(channels, classes, widths=(8, 16)),
+}
+"""name -> constructor(in_channels, classes)."""
+
+__all__ = ["MODELS", "build_model", "load_checkpoint", "save_checkpoint"]
+
+
+def build_model(name: str, dataset: Dataset) -> nn.Module:
+    """An untrained model for the dataset's channels and classes.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"unknown model {name!r}; known: {', '.join(sorted(MODELS))}")
+    return MODELS[name](dataset.image_shape[2], len(dataset.classes))

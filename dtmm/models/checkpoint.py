@@ -1,0 +1,69 @@
+"""Float checkpoints: a safetensors file of the module's state, with how it was made."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from dtmm.errors import ArtifactError
+
+
+def save_checkpoint(path: Path, module: nn.Module, metadata: Mapping[str, str]) -> None:
+    """Write the module's state atomically; floats are stored in half precision.
+
+    Args:
+        metadata: text to text: model, dataset, accuracy, command, seed, ...
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    state = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in module.state_dict().items()
+    }
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(state, temporary, dict(metadata))
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"cannot write checkpoint {path}: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, module: nn.Module) -> dict[str, str]:
+    """Read a checkpoint into `module` and return its metadata.
+
+    Raises:
+        ArtifactError: the file is missing, no safetensors file, or holds another model.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"checkpoint {path} does not exist")
+    try:
+        with safe_open(path, "pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is not a safetensors checkpoint: {error}") from None
+    expected = module.state_dict()
+    for key in sorted(expected.keys() | state.keys()):
+        stored = _describe(state.get(key))
+        wanted = _describe(expected.get(key))
+        if stored != wanted:
+            raise ArtifactError(
+                f"checkpoint {path} (model {metadata.get('model', 'unknown')}) is of another model: "
+                f"{key} is {stored}, expected {wanted}"
+            )
+    module.load_state_dict({key: value.to(expected[key].dtype) for key, value in state.items()})
+    return metadata
+
+
+def _describe(tensor: torch.Tensor | None) -> str:
+    return "absent" if tensor is None else f"of shape {list(tensor.shape)}"

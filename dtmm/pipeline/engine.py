@@ -1,0 +1,101 @@
+"""Runs stages: each reads the run folder and writes it, and is skipped where it is up to date."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtmm.config import Config, save_config
+from dtmm.errors import ConfigError
+from dtmm.pipeline.folder import RunFolder, digest, key_of
+from dtmm.pipeline.progress import Progress
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage's function gets: the settings, the folder, and where to say how far it is."""
+
+    config: Config
+    folder: RunFolder
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step from a noun to the next.
+
+    Attributes:
+        name: also the command line's verb.
+        title: one line for people.
+        needs: earlier stages whose outputs it reads.
+        sections: sections of the configuration that its result depends on.
+        outputs: files or folders it writes into the run folder.
+        function: does the work; returns a one-line summary.
+        version: raise it when the stage's meaning changes, so that old results are not reused.
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...]
+    sections: tuple[str, ...]
+    outputs: tuple[str, ...]
+    function: Callable[[Context], str]
+    version: int = 1
+
+
+def open_run(config: Config, progress: Progress) -> Context:
+    """The context of the run that `config.run` names; its folder is made, its settings saved."""
+    path = Path(config.run.folder) / config.run.name
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"run folder {path} is a file; choose another run.name")
+    path.mkdir(parents=True, exist_ok=True)
+    save_config(config, path / "config.yaml")
+    return Context(config, RunFolder(path), progress)
+
+
+def run_until(context: Context, stages: Sequence[Stage], last: str) -> None:
+    """Run what `last` needs, in order, skipping what is up to date.
+
+    Raises:
+        ConfigError: no stage is called `last`.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    if last not in by_name:
+        raise ConfigError(f"unknown stage {last!r}; stages: {', '.join(by_name)}")
+    wanted: set[str] = set()
+    pending = [last]
+    while pending:
+        name = pending.pop()
+        wanted.add(name)
+        pending += [need for need in by_name[name].needs if need not in wanted]
+    for stage in stages:
+        if stage.name in wanted:
+            _run_stage(context, stage, by_name)
+
+
+def _run_stage(context: Context, stage: Stage, by_name: dict[str, Stage]) -> None:
+    key = _stage_key(context, stage, by_name)
+    if context.folder.is_current(stage.name, key):
+        context.progress.skipped(stage.name)
+        return
+    start = time.perf_counter()
+    context.progress.started(stage.name, stage.title)
+    summary = stage.function(context)
+    seconds = time.perf_counter() - start
+    context.folder.finish(stage.name, key, stage.outputs, seconds)
+    context.progress.finished(stage.name, summary, seconds)
+
+
+def _stage_key(context: Context, stage: Stage, by_name: dict[str, Stage]) -> str:
+    settings = {name: dataclasses.asdict(getattr(context.config, name)) for name in stage.sections}
+    inputs = {
+        output: digest(context.folder.file(output))
+        for need in stage.needs
+        for output in by_name[need].outputs
+    }
+    return key_of(
+        {"stage": stage.name, "version": stage.version, "settings": settings, "inputs": inputs}
+    )

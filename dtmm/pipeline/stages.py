@@ -1,0 +1,81 @@
+"""The stages of a run, in order: each is one arrow of the architecture's picture."""
+
+from __future__ import annotations
+
+from dtmm.pipeline import device_stages, prune_stages
+from dtmm.pipeline.engine import Stage
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="network",
+        title="read the trained network",
+        needs=(),
+        sections=("model", "data"),
+        outputs=("network.dtmm",),
+        function=prune_stages.network,
+    ),
+    Stage(
+        name="importance",
+        title="score filters and filterlets on training batches",
+        needs=("network",),
+        sections=("data", "importance"),
+        outputs=("importance.dtmm",),
+        function=prune_stages.importance,
+    ),
+    Stage(
+        name="profile",
+        title="measure the latency table on the device",
+        needs=("network",),
+        sections=("table", "device"),
+        outputs=("latency.csv",),
+        function=device_stages.profile,
+    ),
+    Stage(
+        name="schedule",
+        title="choose every layer's filters and filterlets",
+        needs=("network", "importance", "profile"),
+        sections=("table", "budget", "schedule"),
+        outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm"),
+        function=prune_stages.schedule,
+    ),
+    Stage(
+        name="finetune",
+        title="remove what the schedule drops and fine-tune what stays",
+        needs=("network", "schedule"),
+        sections=("data", "finetune"),
+        outputs=("tuned.dtmm",),
+        function=prune_stages.finetune,
+    ),
+    Stage(
+        name="quantize",
+        title="quantize the dense and the pruned network to int8",
+        needs=("network", "finetune"),
+        sections=("data", "quantize"),
+        outputs=("dense_int8.dtmm", "pruned_int8.dtmm"),
+        function=prune_stages.quantize,
+    ),
+    Stage(
+        name="deploy",
+        title="plan the memory and write the C projects",
+        needs=("schedule", "quantize"),
+        sections=(),
+        outputs=("dense_deployment.dtmm", "deployment.dtmm", "dense_project", "project"),
+        function=device_stages.deploy,
+    ),
+    Stage(
+        name="run",
+        title="run both networks on the device and compare every byte",
+        needs=("deploy",),
+        sections=("data", "device"),
+        outputs=("dense_measurement.dtmm", "measurement.dtmm", "accuracy.json"),
+        function=device_stages.run,
+    ),
+    Stage(
+        name="report",
+        title="write the report",
+        needs=("importance", "profile", "schedule", "finetune", "deploy", "run"),
+        sections=("run", "model", "data", "budget", "device"),
+        outputs=("report.json", "report.html"),
+        function=device_stages.report,
+    ),
+)

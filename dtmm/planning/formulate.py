@@ -1,0 +1,188 @@
+"""Where the rooms meet: network, importance, cost model and layout become a scheduling problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from dtmm.errors import DtmmError
+from dtmm.latency.base import CostModel
+from dtmm.latency.table import Cost, Point
+from dtmm.network.ir import Conv2D, FullyConnected, Network, Op, Reshape, op_inputs
+from dtmm.planning.kernels import kernel_size
+from dtmm.planning.levels import Levels, choices
+from dtmm.planning.loss import loss_tables
+from dtmm.planning.nouns import Layout
+from dtmm.planning.points import KINDS, conv_points, op_point, op_shape
+from dtmm.planning.sizes import conv_flash, fully_connected_flash
+from dtmm.pruning.importance import Importance
+from dtmm.scheduler.problem import Budgets, Group, Layer, MemoryStep, Problem
+
+Floats = npt.NDArray[np.float64]
+
+
+def formulate(
+    folded: Network,
+    importance: Importance,
+    cost_model: CostModel,
+    layout: Layout,
+    budgets: Budgets,
+    levels: Levels,
+    code: Mapping[str, int],
+    fixed_flash: float = 0.0,
+    fixed_sram: float = 0.0,
+    fixed_latency: float = 0.0,
+) -> Problem:
+    """The problem of pruning a folded network within `budgets` (DESIGN section 6).
+
+    Args:
+        importance: scores in nats of the same network's groups and convolutions.
+        cost_model: answers every point of `required_points(folded, layout, levels)`.
+        layout: `layout(folded)`.
+        code: code bytes by kernel id; a convolution kernel's are paid if a layer uses it, those
+            of the network's other operators always.
+        fixed_flash, fixed_sram, fixed_latency: bytes, bytes and cycles that no decision changes
+            (runtime and tables; stack, .data and .bss; the calls between operators).
+
+    Raises:
+        DtmmError: a missing score or code size; UnsupportedError: see `choices`; whatever the cost
+            model raises for a point that it does not hold.
+    """
+    return _Formulation(folded, importance, cost_model, layout, levels, code).problem(
+        budgets, fixed_flash, fixed_sram, fixed_latency
+    )
+
+
+class _Formulation:
+    """The tables in the making: groups collect the terms of operators other than convolutions."""
+
+    def __init__(
+        self,
+        folded: Network,
+        importance: Importance,
+        cost_model: CostModel,
+        layout: Layout,
+        levels: Levels,
+        code: Mapping[str, int],
+    ) -> None:
+        self.folded, self.cost_model, self.layout, self.code = folded, cost_model, layout, code
+        self.choices = choices(folded, levels)
+        self.loss = loss_tables(folded, importance, levels)
+        self.group_index = {name: n for n, name in enumerate(self.choices.levels)}
+        self.group_latency = {n: np.zeros(len(c)) for n, c in self.choices.levels.items()}
+        self.group_flash = {n: np.zeros(len(c)) for n, c in self.choices.levels.items()}
+        self.scratch: dict[str, Floats] = {}
+        self.answers: dict[Point, Cost] = {}
+
+    def problem(
+        self, budgets: Budgets, fixed_flash: float, fixed_sram: float, fixed_latency: float
+    ) -> Problem:
+        """Everything together."""
+        for op in self.folded.ops:
+            if not isinstance(op, Conv2D | Reshape):
+                self._add_group_terms(op)
+        layers = tuple(self._layer(conv) for conv in self.folded.convs())
+        layer_index = {layer.name: n for n, layer in enumerate(layers)}
+        groups = tuple(
+            Group(name, counts, self.group_latency[name], self.group_flash[name], loss)
+            for (name, counts), loss in zip(
+                self.choices.levels.items(), self.loss.groups.values(), strict=True
+            )
+        )
+        used = {kernel for layer in layers for kernel in layer.kernels}
+        return Problem(
+            name=self.folded.name,
+            groups=groups,
+            layers=layers,
+            steps=tuple(self._step(op, layer_index.get(op.name)) for op in self.folded.ops),
+            budgets=budgets,
+            fixed_latency=fixed_latency,
+            fixed_flash=fixed_flash + self._other_code(),
+            fixed_sram=fixed_sram,
+            kernel_code={kernel: float(self._code(kernel)) for kernel in sorted(used)},
+        )
+
+    def _cost(self, point: Point) -> Cost:
+        if point not in self.answers:
+            self.answers[point] = self.cost_model.cost(point)
+        return self.answers[point]
+
+    def _code(self, kernel: str) -> int:
+        if kernel not in self.code:
+            raise DtmmError(f"code has no size for kernel {kernel!r}, expected bytes")
+        return self.code[kernel]
+
+    def _other_code(self) -> int:
+        ops = (op for op in self.folded.ops if not isinstance(op, Conv2D | Reshape))
+        return sum(self._code(kind) for kind in sorted({KINDS[type(op)] for op in ops}))
+
+    def _group_of(self, tensor: str) -> str:
+        group = self.layout.buffers[self.layout.tensor_buffer[tensor]].group
+        if group is None:
+            raise DtmmError(f"tensor {tensor!r} belongs to no channel group")
+        return group
+
+    def _add_group_terms(self, op: Op) -> None:
+        """Latency, flash and scratch of an operator that only its input's group decides."""
+        group = self._group_of(op_inputs(op)[0])
+        counts = self.choices.levels[group]
+        shape = op_shape(self.folded, self.layout, op)
+        costs = [self._cost(op_point(self.folded, shape, op, int(c))) for c in counts]
+        self.group_latency[group] += [cost.cycles for cost in costs]
+        self.scratch[op.name] = np.array([cost.scratch for cost in costs], dtype=np.float64)
+        if isinstance(op, FullyConnected):
+            pixels = shape.in_hw[0] * shape.in_hw[1]
+            outputs = self.folded.tensors[op.output][-1]
+            self.group_flash[group] += [
+                fully_connected_flash(pixels * int(c), outputs) for c in counts
+            ]
+
+    def _layer(self, conv: Conv2D) -> Layer:
+        choice = self.choices.convs[conv.name]
+        shape = op_shape(self.folded, self.layout, conv)
+        size = kernel_size(self.folded, conv)
+        inputs = self.choices.levels[choice.input_group].tolist()
+        outputs = self.choices.levels[choice.output_group].tolist()
+        dims = (len(inputs), len(outputs), len(choice.kernels))
+        latency, flash, scratch = np.zeros(dims), np.zeros(dims), np.zeros(dims)
+        for i, c_in in enumerate(inputs):
+            for j, k, point in conv_points(shape, choice, c_in, outputs):
+                cost = self._cost(point)
+                latency[i, j, k], scratch[i, j, k] = cost.cycles, cost.scratch
+                flash[i, j, k] = conv_flash(
+                    point.kernel, size, c_in, point.out_channels, point.filterlets
+                )
+        return Layer(
+            name=conv.name,
+            input_group=self.group_index[choice.input_group],
+            output_group=self.group_index[choice.output_group],
+            kernels=choice.kernels,
+            filterlets=choice.filterlets,
+            latency=latency,
+            flash=flash,
+            loss=np.broadcast_to(self.loss.convs[conv.name], dims).copy(),
+            scratch=scratch,
+            allowed=np.broadcast_to(choice.allowed, dims).copy(),
+        )
+
+    def _step(self, op: Op, layer: int | None) -> MemoryStep:
+        live = next(step.live for step in self.layout.steps if step.op == op.name)
+        fixed = 0.0
+        groups: dict[int, Floats] = {}
+
+        def add(group: str, size: Floats) -> None:
+            index = self.group_index[group]
+            groups[index] = groups[index] + size if index in groups else size
+
+        for name in live:
+            buffer = self.layout.buffers[name]
+            if buffer.group is None:
+                fixed += buffer.bytes(buffer.channels)
+                continue
+            counts = self.choices.levels[buffer.group]
+            add(buffer.group, np.array([float(buffer.bytes(int(c))) for c in counts]))
+        if op.name in self.scratch:
+            add(self._group_of(op_inputs(op)[0]), self.scratch[op.name])
+        return MemoryStep(op.name, fixed, groups, layer)

@@ -1,0 +1,24 @@
+"""Which kernels may run a convolution, by kernel id (DESIGN sections 2 and 7)."""
+
+from __future__ import annotations
+
+from dtmm.network.ir import Conv2D, Network, Pair
+
+CONV_IM2COL = "conv_im2col"
+CONV_DENSE = "conv_dense"
+CONV_FWCS = "conv_fwcs"
+
+IM2COL_BYTES = 32
+"""Longest im2col column (kh * kw * C_in) that the im2col kernel takes."""
+
+
+def kernel_size(network: Network, conv: Conv2D) -> Pair:
+    """(kh, kw) of a convolution."""
+    _, height, width, _ = network.params[conv.weight].shape
+    return height, width
+
+
+def uses_im2col(network: Network, conv: Conv2D) -> bool:
+    """True for a convolution of a network input with few channels: im2col is its only kernel."""
+    column = network.params[conv.weight][0].size
+    return conv.input in network.inputs and column <= IM2COL_BYTES

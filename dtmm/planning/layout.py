@@ -1,0 +1,149 @@
+"""How the activations of a folded network lie in memory, whatever is pruned (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dtmm.errors import UnsupportedError
+from dtmm.network.groups import channel_groups
+from dtmm.network.ir import (
+    Activate,
+    Add,
+    BatchNorm,
+    Conv2D,
+    FullyConnected,
+    Network,
+    Op,
+    Reshape,
+    Shape,
+    op_inputs,
+)
+from dtmm.planning.kernels import kernel_size, uses_im2col
+from dtmm.planning.nouns import VECTOR_BYTES, Buffer, Layout, Step
+
+
+def layout(folded: Network) -> Layout:
+    """Decide buffers, halos and channel padding, and which buffers live at which step.
+
+    A buffer is named after the first tensor it holds. A Reshape only renames: its output is the
+    same buffer, and the buffer's view (height, width, channels) is what a fully connected layer
+    reads, pixel by pixel in NHWC order. An Add runs in place, in the buffer of an operand that
+    nobody needs afterwards (the second if both qualify), but never in a network input's.
+
+    Raises:
+        UnsupportedError: the network is not folded, or a flattened image is read by anything but a
+            fully connected layer.
+    """
+    for op in folded.ops:
+        if isinstance(op, BatchNorm | Activate):
+            raise UnsupportedError(
+                f"op {op.name!r} is a {type(op).__name__}: fold the network first"
+            )
+    tensor_buffer = _assign_buffers(folded)
+    _check_flattened(folded, tensor_buffer)
+    group_of = {tensor: group for group in channel_groups(folded) for tensor in group.tensors}
+    buffers = {}
+    for name in dict.fromkeys(tensor_buffer.values()):
+        held = {tensor for tensor, buffer in tensor_buffer.items() if buffer == name}
+        readers = [op for op in folded.ops if held.intersection(op_inputs(op))]
+        height, width, channels = view(folded.tensors[name])
+        buffers[name] = Buffer(
+            group=group_of[name].name if name in group_of else None,
+            channels=channels,
+            height=height,
+            width=width,
+            halo=max((_needed_halo(folded, op) for op in readers), default=0),
+            channel_multiple=_channel_multiple(folded, name, readers),
+        )
+    return Layout(buffers, tensor_buffer, _steps(folded, tensor_buffer))
+
+
+def view(shape: Shape) -> tuple[int, int, int]:
+    """(height, width, channels) of a tensor; a vector is one pixel."""
+    return (shape[1], shape[2], shape[3]) if len(shape) == 4 else (1, 1, shape[1])
+
+
+def _assign_buffers(network: Network) -> dict[str, str]:
+    """The buffer of every tensor: new ones are named after their tensor."""
+    last_use = _last_uses(network)
+    buffer_of = {tensor: tensor for tensor in network.inputs}
+    for time, op in enumerate(network.ops):
+        target = op.output
+        if isinstance(op, Reshape):
+            target = buffer_of[op.input]
+        elif isinstance(op, Add):
+            for operand in reversed(op.inputs):
+                buffer = buffer_of[operand]
+                held = [tensor for tensor, b in buffer_of.items() if b == buffer]
+                free = all(last_use[tensor] <= time for tensor in held)
+                if free and buffer not in network.inputs:
+                    target = buffer
+                    break
+        buffer_of[op.output] = target
+    return buffer_of
+
+
+def _last_uses(network: Network) -> dict[str, int]:
+    """Index of the last operator that needs each tensor; len(ops) for a network output."""
+    last = dict.fromkeys(network.inputs, 0)
+    for time, op in enumerate(network.ops):
+        last[op.output] = time
+        last.update(dict.fromkeys(op_inputs(op), time))
+    last.update(dict.fromkeys(network.outputs, len(network.ops)))
+    return last
+
+
+def _check_flattened(network: Network, buffer_of: Mapping[str, str]) -> None:
+    """A flattened image is not contiguous in its padded buffer: only pixel-wise readers cope."""
+    for tensor, buffer in buffer_of.items():
+        seen, stored = view(network.tensors[tensor]), view(network.tensors[buffer])
+        if seen == stored:
+            continue
+        others = [
+            op.name
+            for op in network.consumers(tensor)
+            if not isinstance(op, FullyConnected | Reshape)
+        ]
+        if tensor in network.outputs:
+            others.append("the network's output")
+        if others:
+            raise UnsupportedError(
+                f"tensor {tensor!r} flattens an image of {stored} (H, W, C) for {others[0]!r}; "
+                "only a fully connected layer can read it"
+            )
+
+
+def _needed_halo(network: Network, op: Op) -> int:
+    """The farthest that a convolution's window reaches outside its input, in pixels."""
+    if not isinstance(op, Conv2D):
+        return 0
+    source, target = view(network.tensors[op.input]), view(network.tensors[op.output])
+    reach = 0
+    for axis in (0, 1):
+        before = op.padding[axis]
+        extent = (kernel_size(network, op)[axis] - 1) * op.dilation[axis] + 1
+        after = (target[axis] - 1) * op.stride[axis] + extent - before - source[axis]
+        reach = max(reach, before, after)
+    return reach
+
+
+def _channel_multiple(network: Network, buffer: str, readers: list[Op]) -> int:
+    if buffer in network.inputs and readers:
+        im2col = [isinstance(op, Conv2D) and uses_im2col(network, op) for op in readers]
+        return 1 if all(im2col) else VECTOR_BYTES
+    return VECTOR_BYTES
+
+
+def _steps(network: Network, buffer_of: Mapping[str, str]) -> tuple[Step, ...]:
+    born: dict[str, int] = {}
+    dies: dict[str, int] = {}
+    written = {op.output: time for time, op in enumerate(network.ops)}
+    for tensor, last in _last_uses(network).items():
+        buffer = buffer_of[tensor]
+        time = written.get(tensor, 0)
+        born[buffer] = min(born.get(buffer, time), time)
+        dies[buffer] = max(dies.get(buffer, 0), last)
+    return tuple(
+        Step(op.name, tuple(b for b in born if born[b] <= time <= dies[b]))
+        for time, op in enumerate(network.ops)
+    )

@@ -1,0 +1,132 @@
+"""What may be chosen: channel counts per group, filterlet counts and kernels per convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dtmm.errors import ConfigError, UnsupportedError
+from dtmm.network.groups import ChannelGroup, channel_groups
+from dtmm.network.ir import FullyConnected, Network
+from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS, CONV_IM2COL, kernel_size, uses_im2col
+from dtmm.planning.nouns import VECTOR_BYTES
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+SMALL_CHANNELS = 64
+"""Below this many channels, half vectors are levels too: padded to 16 in memory, charged so."""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How fine the choices are.
+
+    Attributes:
+        channels: most levels per channel group.
+        filterlets: most filterlet options per convolution, dense included.
+        smallest: share of a group's channels below which no level goes (collapsed layers cannot be
+            repaired by fine-tuning).
+    """
+
+    channels: int = 12
+    filterlets: int = 12
+    smallest: float = 0.125
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "filterlets"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"levels.{name} is {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.smallest <= 1:
+            raise ConfigError(f"levels.smallest is {self.smallest}, expected 0 to 1")
+
+    def channel_levels(self, channels: int) -> Ints:
+        """[n] descending: `channels`, and multiples of 16 below it (of 8 below 64), thinned."""
+        half = VECTOR_BYTES // 2
+        counts = [*range(half, SMALL_CHANNELS, half)]
+        counts += range(SMALL_CHANNELS, channels, VECTOR_BYTES)
+        usable = {c for c in counts if self.smallest * channels <= c < channels} | {channels}
+        return _thinned(np.array(sorted(usable, reverse=True), dtype=np.int64), self.channels)
+
+    def kept_shares(self, positions: int) -> npt.NDArray[np.float64]:
+        """[n] descending from 1 (dense) to 1 / positions: one filterlet per kept filter."""
+        if positions == 1 or self.filterlets == 1:
+            return np.ones(1)
+        return np.linspace(1.0, 1.0 / positions, self.filterlets)
+
+
+def _thinned(values: Ints, most: int) -> Ints:
+    """At most `most` of the values, evenly spread, the first one always among them."""
+    if len(values) <= most:
+        return values
+    return values[np.round(np.linspace(0, len(values) - 1, most)).astype(np.int64)]
+
+
+@dataclass(frozen=True)
+class ConvChoices:
+    """The options of one convolution.
+
+    Attributes:
+        input_group, output_group: names.
+        kernels: [nk] kernel id per option; option 0 keeps everything.
+        filterlets: [nj, nk] filterlets kept at each level of the output group.
+        allowed: [nj, nk]; False where an option repeats the count of an earlier one.
+    """
+
+    input_group: str
+    output_group: str
+    kernels: tuple[str, ...]
+    filterlets: Ints
+    allowed: Bools
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All choices of a network: channel counts [n] per group (descending), options per conv."""
+
+    levels: Mapping[str, Ints]
+    convs: Mapping[str, ConvChoices]
+
+
+def choices(folded: Network, levels: Levels) -> Choices:
+    """What may be chosen in a folded network.
+
+    One level only: groups at the network's border, and outputs of fully connected layers.
+
+    Raises:
+        UnsupportedError: a convolution reads and writes the same channel group.
+    """
+    groups = channel_groups(folded)
+    fixed = {op.output for op in folded.ops if isinstance(op, FullyConnected)}
+    per_group = {group.name: _group_levels(group, fixed, levels) for group in groups}
+    group_of = {tensor: group.name for group in groups for tensor in group.tensors}
+    convs = {}
+    for conv in folded.convs():
+        source, target = group_of[conv.input], group_of[conv.output]
+        if source == target:
+            raise UnsupportedError(
+                f"convolution {conv.name!r} reads and writes channel group {source!r}; "
+                "expected different groups"
+            )
+        height, width = kernel_size(folded, conv)
+        positions = height * width
+        if uses_im2col(folded, conv):
+            shares, kernels = np.ones(1), (CONV_IM2COL,)
+        else:
+            shares = levels.kept_shares(positions)
+            kernels = (CONV_DENSE,) + (CONV_FWCS,) * (len(shares) - 1)
+        filters = per_group[target][:, None]
+        counts = np.maximum(np.round(filters * positions * shares), filters).astype(np.int64)
+        new = np.ones(counts.shape, dtype=np.bool_)
+        new[:, 1:] = np.diff(counts, axis=1) < 0
+        convs[conv.name] = ConvChoices(source, target, kernels, counts, new)
+    return Choices(per_group, convs)
+
+
+def _group_levels(group: ChannelGroup, fixed: set[str], levels: Levels) -> Ints:
+    if not group.prunable or fixed.intersection(group.tensors):
+        return np.array([group.channels], dtype=np.int64)
+    return levels.channel_levels(group.channels)

@@ -1,0 +1,56 @@
+"""Importance criteria by name. A new criterion is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from dtmm.config import ImportanceConfig
+from dtmm.data.dataset import Dataset
+from dtmm.errors import ConfigError
+from dtmm.network.ir import Network
+from dtmm.pruning.importance import Importance
+from dtmm.pruning.magnitude import magnitude
+from dtmm.pruning.taylor import taylor
+from dtmm.pruning.taylor_squared import taylor_squared
+from dtmm.training.batches import Batch, training_batches
+
+Criterion = Callable[[Network, Iterable[Batch]], Importance]
+"""Scores of all units from training batches; BN statistics frozen, the network unchanged."""
+
+CRITERIA: Mapping[str, Criterion] = {
+    "magnitude": magnitude,
+    "taylor": taylor,
+    "taylor_squared": taylor_squared,
+}
+
+
+def estimate_importance(
+    network: Network,
+    dataset: Dataset,
+    config: ImportanceConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> Importance:
+    """Scores the network's units on seeded training batches (not augmented).
+
+    Args:
+        network: unfolded, so that batch normalization keeps its shift when a weight goes.
+        progress: called with (batches done, batches in all).
+
+    Raises:
+        ConfigError: the criterion is not in `CRITERIA`.
+    """
+    if config.criterion not in CRITERIA:
+        known = ", ".join(sorted(CRITERIA))
+        raise ConfigError(f"unknown importance criterion '{config.criterion}'; known: {known}")
+    images = config.batches * config.batch_size
+    batches = training_batches(dataset, images, config.batch_size, config.seed)
+    return CRITERIA[config.criterion](network, _counted(batches, config.batches, progress))
+
+
+def _counted(
+    batches: Iterator[Batch], total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[Batch]:
+    for done, batch in enumerate(batches, start=1):
+        yield batch
+        if progress is not None:
+            progress(done, total)

@@ -1,0 +1,73 @@
+"""The rows of the result table, shared by the terminal and the HTML report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(quantity, dense int8, DTMM, ratio or difference), formatted."""
+    dense, ours = report["dense"], report["dtmm"]
+    clock = report["clock_mhz"]
+    rows = [
+        (
+            f"test accuracy ({report['test_images']:,} images)",
+            f"{100 * dense['accuracy']:.2f} %",
+            f"{100 * ours['accuracy']:.2f} %",
+            f"{100 * (ours['accuracy'] - dense['accuracy']):+.2f} points",
+        ),
+        _count("instructions per inference", dense["instructions"], ours["instructions"]),
+        _count("modelled cycles per inference", dense["cycles"], ours["cycles"]),
+        (
+            f"ms per inference at {clock:g} MHz",
+            f"{dense['ms']:.2f}",
+            f"{ours['ms']:.2f}",
+            _ratio(dense["ms"], ours["ms"]),
+        ),
+    ]
+    for part in ("weights", "index", "parameters", "code"):
+        rows.append(_bytes(f"flash: {part}", dense["flash"][part], ours["flash"][part]))
+    rows.append(_bytes("flash: total", sum(dense["flash"].values()), sum(ours["flash"].values())))
+    for part in ("arena", "scratch", "stack"):
+        rows.append(_bytes(f"SRAM: {part}", dense["sram"][part], ours["sram"][part]))
+    rows.append(_bytes("SRAM: total", sum(dense["sram"].values()), sum(ours["sram"].values())))
+    return rows
+
+
+def layer_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """(layer, kernel, channels kept, filterlets kept, modelled kilocycles dense and DTMM)."""
+    dense = {row["name"]: row["cycles"] for row in report["dense"]["layers"]}
+    ours = {row["name"]: row["cycles"] for row in report["dtmm"]["layers"]}
+    return [
+        (
+            layer["name"],
+            layer["kernel"],
+            f"{layer['channels_kept']} / {layer['channels']}",
+            f"{layer['filterlets_kept']} / {layer['filterlets']}",
+            f"{dense[layer['name']] / 1e3:,.0f} to {ours[layer['name']] / 1e3:,.0f}",
+        )
+        for layer in report["layers"]
+    ]
+
+
+def schedule_line(report: Mapping[str, Any]) -> str:
+    """One sentence on how the schedule was found and how good it provably is."""
+    schedule = report["schedule"]
+    return (
+        f"schedule: {schedule['objective']:,.0f} cycles predicted, bound {schedule['bound']:,.0f}, "
+        f"gap {100 * schedule['gap']:.4f} % ({schedule['status']}, {schedule['solver']}, "
+        f"{schedule['seconds']:.1f} s), estimated loss {schedule['loss']:.4f} nats"
+    )
+
+
+def _count(name: str, dense: float, ours: float) -> tuple[str, str, str, str]:
+    return name, f"{dense:,.0f}", f"{ours:,.0f}", _ratio(dense, ours)
+
+
+def _bytes(name: str, dense: float, ours: float) -> tuple[str, str, str, str]:
+    return name, f"{dense:,.0f} B", f"{ours:,.0f} B", _ratio(dense, ours)
+
+
+def _ratio(dense: float, ours: float) -> str:
+    return f"{dense / ours:.2f}x less" if dense and ours else ""

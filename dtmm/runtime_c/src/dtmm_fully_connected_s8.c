@@ -1,0 +1,65 @@
+#include "dtmm/ops.h"
+#include "dtmm_internal.h"
+
+#if DTMM_USE_MVE
+#include "dtmm_mve.h"
+
+/* Adds the products of four rows of weights with one run of the input. */
+static void dot_rows(const int8_t *const w[4], const int8_t *x, int32_t count, int32_t sums[4]) {
+  const int8_t *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
+  int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+  for (; count > 0; count -= 16, w0 += 16, w1 += 16, w2 += 16, w3 += 16, x += 16) {
+    const mve_pred16_t part = vctp8q((uint32_t)count);
+    const int8x16_t v = vldrbq_z_s8(x, part);
+    s0 = vmladavaq_p_s8(s0, v, vldrbq_z_s8(w0, part), part);
+    s1 = vmladavaq_p_s8(s1, v, vldrbq_z_s8(w1, part), part);
+    s2 = vmladavaq_p_s8(s2, v, vldrbq_z_s8(w2, part), part);
+    s3 = vmladavaq_p_s8(s3, v, vldrbq_z_s8(w3, part), part);
+  }
+  sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+}
+
+#else
+
+static void dot_rows(const int8_t *const w[4], const int8_t *x, int32_t count, int32_t sums[4]) {
+  for (int32_t row = 0; row < 4; ++row) {
+    for (int32_t i = 0; i < count; ++i) sums[row] += w[row][i] * x[i];
+  }
+}
+
+#endif
+
+dtmm_status dtmm_fully_connected_s8(const dtmm_output_params *output, const int8_t *weights,
+                                    int32_t weight_stride, const dtmm_channel_params *params,
+                                    const dtmm_tensor *in, const dtmm_tensor *out) {
+  if (output == NULL || weights == NULL || params == NULL || !dtmm_output_is_valid(output) ||
+      !dtmm_tensor_is_valid(in) || !dtmm_tensor_is_valid(out) || out->height != 1 ||
+      out->width != 1 || weight_stride < in->height * in->width * in->channels) {
+    return DTMM_BAD_ARGUMENT;
+  }
+  const int rows = dtmm_rows_are_dense(in);
+  const int32_t runs = rows ? 1 : in->width;
+  const int32_t count = rows ? in->width * in->channels : in->channels;
+  for (int32_t first = 0; first < out->channels; first += 4) {
+    const int8_t *w[4];
+    int32_t sums[4];
+    for (int32_t i = 0; i < 4; ++i) {
+      const int32_t filter = dtmm_min(first + i, out->channels - 1);
+      w[i] = weights + filter * weight_stride;
+      sums[i] = params[filter].bias;
+    }
+    for (int32_t y = 0; y < in->height; ++y) {
+      for (int32_t x = 0; x < runs; ++x) {
+        dot_rows(w, dtmm_pixel(in, y, x), count, sums);
+        for (int32_t i = 0; i < 4; ++i) w[i] += count;
+      }
+    }
+    for (int32_t i = 0; i < 4 && first + i < out->channels; ++i) {
+      const dtmm_channel_params *p = params + first + i;
+      const int32_t v = dtmm_requantize(sums[i], p->multiplier, p->shift) + output->zero_point;
+      out->data[first + i] = (int8_t)dtmm_clamp(v, output);
+    }
+  }
+  dtmm_fill_halo(out, output->zero_point);
+  return DTMM_OK;
+}

@@ -1,0 +1,100 @@
+"""From a problem to a schedule: solve, re-evaluate on the problem's arrays, check the budgets."""
+
+from __future__ import annotations
+
+import time
+
+from dtmm.errors import ConfigError, DtmmError, InfeasibleError
+from dtmm.scheduler.evaluate import Decision, broken_rules, evaluate
+from dtmm.scheduler.infeasible import explain_infeasible
+from dtmm.scheduler.problem import Problem, Schedule
+from dtmm.scheduler.solvers import Outcome, Solver, get_solver
+from dtmm.scheduler.validate import validate
+
+
+def solve(
+    problem: Problem,
+    solver: str = "auto",
+    gap: float = 1e-4,
+    time_limit_s: float = 60.0,
+    threads: int = 1,
+) -> Schedule:
+    """The fastest schedule within the problem's budgets.
+
+    Args:
+        solver: a name of `list_solvers()`, or "auto" for the best exact one installed.
+        gap: relative gap at which optimality counts as proven.
+        time_limit_s: at the limit the best schedule so far is returned as "feasible" with its gap.
+        threads: of the solver.
+
+    Raises:
+        InfeasibleError: nothing fits; the message names the smallest feasible value per budget.
+        ConfigError: an argument out of range or an unknown solver.
+        ToolchainError: the solver is not installed or failed.
+        DtmmError: a malformed problem, or no schedule found within the time limit.
+    """
+    _check_arguments(gap, time_limit_s, threads)
+    validate(problem)
+    chosen = get_solver(solver)
+    started = time.perf_counter()
+    outcome = chosen.minimise(problem, "latency", gap, time_limit_s, threads)
+    seconds = time.perf_counter() - started
+    if outcome.status == "infeasible":
+        raise InfeasibleError(explain_infeasible(problem, time_limit_s, threads))
+    if outcome.decision is None:
+        raise DtmmError(
+            f"problem {problem.name!r}: solver {chosen.name} found no schedule "
+            f"within {time_limit_s:g} s; raise the time limit or relax a budget"
+        )
+    return _schedule(problem, chosen, outcome, outcome.decision, gap, seconds)
+
+
+def _check_arguments(gap: float, time_limit_s: float, threads: int) -> None:
+    if not 0 <= gap < 1:
+        raise ConfigError(f"gap is {gap}, expected 0 <= gap < 1")
+    if not time_limit_s > 0:
+        raise ConfigError(f"time_limit_s is {time_limit_s}, expected more than 0 seconds")
+    if threads < 1:
+        raise ConfigError(f"threads is {threads}, expected at least 1")
+
+
+def _schedule(
+    problem: Problem,
+    solver: Solver,
+    outcome: Outcome,
+    decision: Decision,
+    gap: float,
+    seconds: float,
+) -> Schedule:
+    totals = evaluate(problem, decision.levels, decision.options)
+    if broken := broken_rules(problem, decision, totals):
+        raise DtmmError(
+            f"problem {problem.name!r}: solver {solver.name} returned a schedule that breaks it: "
+            + "; ".join(broken)
+        )
+    bound = min(outcome.bound, totals.latency)
+    true_gap = (totals.latency - bound) / totals.latency if totals.latency > 0 else 0.0
+    # 1e-8 covers the rounding between the solver's scaled objective and ours.
+    proven = outcome.status == "optimal" and true_gap <= gap + 1e-8
+    chosen = [
+        (layer, decision.levels[layer.output_group], k)
+        for layer, k in zip(problem.layers, decision.options, strict=True)
+    ]
+    return Schedule(
+        channels={
+            group.name: int(group.levels[j])
+            for group, j in zip(problem.groups, decision.levels, strict=True)
+        },
+        filterlets={layer.name: int(layer.filterlets[j, k]) for layer, j, k in chosen},
+        kernels={layer.name: layer.kernels[k] for layer, _, k in chosen},
+        objective=totals.latency,
+        bound=bound,
+        gap=true_gap,
+        status="optimal" if proven else "feasible",
+        solver=solver.name,
+        seconds=seconds,
+        latency=totals.latency,
+        flash=totals.flash,
+        sram=totals.sram,
+        loss=totals.loss,
+    )

@@ -1,0 +1,53 @@
+"""CBC through PuLP, which brings its own copy: the one that is always there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tempfile
+import warnings
+from pathlib import Path
+from typing import ClassVar
+
+import pulp
+
+from dtmm.scheduler.solvers.pulp_base import PulpSolver
+
+LOWER_BOUND = re.compile(r"^Lower bound:\s+(\S+)", re.MULTILINE)
+LOG_ROUNDING = 1e-3
+"""CBC prints its bound with three decimals; the program's objective is about 100."""
+
+
+class Cbc(PulpSolver):
+    """Branch and cut by COIN-OR CBC."""
+
+    name: ClassVar[str] = "cbc"
+    needs: ClassVar[str] = "pip install 'pulp<4'"
+
+    @classmethod
+    def version(cls) -> str | None:
+        """PuLP's version: the CBC binary is part of it."""
+        return f"pulp {importlib.metadata.version('pulp')}" if cls._command().available() else None
+
+    @staticmethod
+    def _command(**options: object) -> pulp.PULP_CBC_CMD:
+        with warnings.catch_warnings():  # PuLP 3 announces that 4 drops the bundled binary
+            warnings.simplefilter("ignore")
+            return pulp.PULP_CBC_CMD(msg=False, **options)
+
+    def run(
+        self, program: pulp.LpProblem, gap: float, time_limit_s: float, threads: int
+    ) -> float | None:
+        """See `PulpSolver.run`."""
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "cbc.log"
+            command = self._command(
+                gapRel=gap,
+                timeLimit=time_limit_s,
+                threads=threads if threads > 1 else None,
+                logPath=str(log),
+                options=["primalTolerance 1e-9", "integerTolerance 1e-9"],
+            )
+            program.solve(command)
+            found = LOWER_BOUND.findall(log.read_text(errors="replace"))
+        return float(found[-1]) - LOG_ROUNDING if found else None
