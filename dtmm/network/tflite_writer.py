@@ -1,0 +1,292 @@
+"""Writes an int8 network as a standard .tflite file, for TFLM's and LiteRT's interpreters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dtmm.errors import ToolchainError, UnsupportedError
+from dtmm.network import ir
+
+if TYPE_CHECKING:
+    from dtmm.quantization.quantized import QuantizedNetwork, QuantizedTensor
+
+ALIGNMENT = 64
+"""Of constant buffers: TFLM needs 16 bytes, LiteRT hands constants of 64 to custom operators."""
+
+Array = npt.NDArray[Any]
+
+
+def write_tflite(network: QuantizedNetwork) -> bytes:
+    """The network as a flatbuffer: zeros stored densely, one subgraph, version 3 of the schema.
+
+    Padding that is neither TFLite's SAME nor VALID becomes a PAD operator before the convolution.
+
+    Raises:
+        ToolchainError: the [tflite] extra is not installed.
+        UnsupportedError: an operator or a padding that .tflite cannot express.
+    """
+    try:
+        import flatbuffers
+        from ai_edge_litert import schema_py_generated as schema
+    except ImportError as error:
+        raise ToolchainError(
+            f"writing .tflite needs {error.name}: pip install 'dtmm[tflite]'"
+        ) from None
+    writer = _Writer(schema, network)
+    for op in network.ops:
+        handler = _HANDLERS.get(type(op))
+        if handler is None:
+            raise UnsupportedError(f"{type(op).__name__} '{op.name}' has no .tflite form")
+        handler(writer, op)
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(writer.model(_aligned_buffer(schema)).Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _aligned_buffer(schema: Any) -> type:
+    """A BufferT that packs its data at ALIGNMENT, which the Python generator does not do itself."""
+
+    class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
+        def Pack(self, builder: Any) -> Any:  # noqa: N802 (flatbuffers' name)
+            vector = None
+            if self.data is not None:
+                content = np.asarray(self.data, np.uint8).tobytes()
+                builder.StartVector(1, len(content), ALIGNMENT)
+                builder.head -= len(content)
+                builder.Bytes[builder.head : builder.head + len(content)] = content
+                vector = builder.EndVector()
+            schema.BufferStart(builder)
+            if vector is not None:
+                schema.BufferAddData(builder, vector)
+            return schema.BufferEnd(builder)
+
+    return AlignedBuffer
+
+
+class _Writer:
+    """Collects tensors, operators and constants."""
+
+    def __init__(self, schema: Any, network: QuantizedNetwork) -> None:
+        self.schema = schema
+        self.network = network
+        self._tensors: list[Any] = []
+        self._operators: list[Any] = []
+        self._constants: list[bytes | None] = [None]  # buffer 0 is empty by convention
+        self._codes: dict[tuple[int, int], int] = {}
+        self._index = {
+            name: self.activation(name, tensor) for name, tensor in network.tensors.items()
+        }
+
+    def index(self, name: str) -> int:
+        """Position of an activation of the network."""
+        return self._index[name]
+
+    def activation(
+        self, name: str, like: QuantizedTensor, shape: ir.Shape | None = None
+    ) -> int:
+        """A new int8 activation with the scale of `like`."""
+        return self._tensor(
+            name, shape or like.shape, "INT8", None, np.float32([like.scale]), like.zero_point
+        )
+
+    def constant(
+        self, name: str, values: Array, scales: Array | None = None, axis: int = 0
+    ) -> int:
+        """A new constant, quantized per channel along `axis` where scales are given."""
+        kind = {np.dtype(np.int8): "INT8", np.dtype(np.int32): "INT32"}[values.dtype]
+        return self._tensor(name, values.shape, kind, values.tobytes(), scales, 0, axis)
+
+    def _tensor(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        kind: str,
+        data: bytes | None,
+        scales: Array | None,
+        zero_point: int,
+        axis: int = 0,
+    ) -> int:
+        tensor = self.schema.TensorT()
+        tensor.name, tensor.shape, tensor.hasRank = name, np.array(shape, np.int32), True
+        tensor.type = getattr(self.schema.TensorType, kind)
+        tensor.buffer = 0
+        if data is not None:
+            self._constants.append(data)
+            tensor.buffer = len(self._constants) - 1
+        if scales is not None:
+            quantization = self.schema.QuantizationParametersT()
+            quantization.scale = np.asarray(scales, np.float32)
+            quantization.zeroPoint = np.full(len(scales), zero_point, np.int64)
+            quantization.quantizedDimension = axis
+            tensor.quantization = quantization
+        self._tensors.append(tensor)
+        return len(self._tensors) - 1
+
+    def operator(
+        self, kind: str, inputs: list[int], outputs: list[int], version: int, options: Any = None
+    ) -> None:
+        """Append an operator; `options` is one of the schema's ...OptionsT objects."""
+        code = getattr(self.schema.BuiltinOperator, kind)
+        operator = self.schema.OperatorT()
+        operator.opcodeIndex = self._codes.setdefault((code, version), len(self._codes))
+        operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+        if options is not None:
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(
+                self.schema.BuiltinOptions, type(options).__name__.removesuffix("T")
+            )
+        self._operators.append(operator)
+
+    def options(self, kind: str, **fields: Any) -> Any:
+        """A ...OptionsT object with these fields."""
+        options = getattr(self.schema, f"{kind}T")()
+        for name, value in fields.items():
+            setattr(options, name, value)
+        return options
+
+    def fused(self, activation: ir.Activation) -> int:
+        kinds = self.schema.ActivationFunctionType
+        return int({"none": kinds.NONE, "relu": kinds.RELU, "relu6": kinds.RELU6}[activation.value])
+
+    def padding(self, same: bool) -> int:
+        return int(self.schema.Padding.SAME if same else self.schema.Padding.VALID)
+
+    def model(self, buffer_class: type) -> Any:
+        graph = self.schema.SubGraphT()
+        graph.name, graph.tensors, graph.operators = "main", self._tensors, self._operators
+        graph.inputs = np.array([self.index(name) for name in self.network.inputs], np.int32)
+        graph.outputs = np.array([self.index(name) for name in self.network.outputs], np.int32)
+        model = self.schema.ModelT()
+        model.version, model.description, model.subgraphs = 3, self.network.name, [graph]
+        model.operatorCodes = []
+        for code, version in self._codes:
+            entry = self.schema.OperatorCodeT()
+            entry.builtinCode, entry.version = code, version
+            entry.deprecatedBuiltinCode = min(code, 127)
+            model.operatorCodes.append(entry)
+        model.buffers = []
+        for data in self._constants:
+            buffer = buffer_class()
+            buffer.data = None if data is None else np.frombuffer(data, np.uint8)
+            model.buffers.append(buffer)
+        return model
+
+
+def same_padding(size: int, extent: int, stride: int) -> tuple[int, int]:
+    """TFLite's SAME along one axis: (before, after)."""
+    total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+    return total // 2, total - total // 2
+
+
+def _is_same(shape: ir.Shape, kernel: ir.Pair, stride: ir.Pair, padding: ir.Padding) -> bool:
+    top, bottom = same_padding(shape[1], kernel[0], stride[0])
+    left, right = same_padding(shape[2], kernel[1], stride[1])
+    return padding == (top, left, bottom, right)
+
+
+def _conv(writer: _Writer, op: ir.Conv2D) -> None:
+    network = writer.network
+    weight, shape = network.params[op.weight], network.tensors[op.input].shape
+    extent = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[1:3], op.dilation, strict=True))
+    same = _is_same(shape, (extent[0], extent[1]), op.stride, op.padding)
+    source = writer.index(op.input)
+    if not same and any(op.padding):
+        source = _padded(writer, op, shape)
+    options = writer.options(
+        "Conv2DOptions",
+        padding=writer.padding(same),
+        strideH=op.stride[0],
+        strideW=op.stride[1],
+        dilationHFactor=op.dilation[0],
+        dilationWFactor=op.dilation[1],
+        fusedActivationFunction=writer.fused(op.activation),
+    )
+    inputs = [source, *_weights(writer, op)]
+    writer.operator("CONV_2D", inputs, [writer.index(op.output)], 3, options)
+
+
+def _padded(writer: _Writer, op: ir.Conv2D, shape: ir.Shape) -> int:
+    top, left, bottom, right = op.padding
+    amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
+    target = (1, shape[1] + top + bottom, shape[2] + left + right, shape[3])
+    tensor = writer.network.tensors[op.input]
+    padded = writer.activation(f"{op.name}/padded", tensor, target)
+    inputs = [writer.index(op.input), writer.constant(f"{op.name}/padding", amounts)]
+    writer.operator("PAD", inputs, [padded], 2, writer.options("PadOptions"))
+    return padded
+
+
+def _weights(writer: _Writer, op: ir.Conv2D | ir.FullyConnected) -> list[int]:
+    network = writer.network
+    scales = network.weight_scales[op.weight]
+    assert op.bias is not None, "a quantized layer has a bias"
+    bias_scales = np.float32(network.tensors[op.input].scale) * scales
+    return [
+        writer.constant(op.weight, network.params[op.weight], scales),
+        writer.constant(op.bias, network.params[op.bias], bias_scales),
+    ]
+
+
+def _fully_connected(writer: _Writer, op: ir.FullyConnected) -> None:
+    options = writer.options(
+        "FullyConnectedOptions", fusedActivationFunction=writer.fused(op.activation),
+        keepNumDims=False, weightsFormat=0,
+    )  # fmt: skip
+    inputs = [writer.index(op.input), *_weights(writer, op)]
+    writer.operator("FULLY_CONNECTED", inputs, [writer.index(op.output)], 4, options)
+
+
+def _add(writer: _Writer, op: ir.Add) -> None:
+    options = writer.options("AddOptions", fusedActivationFunction=writer.fused(op.activation))
+    inputs = [writer.index(name) for name in op.inputs]
+    writer.operator("ADD", inputs, [writer.index(op.output)], 2, options)
+
+
+def _pool(kind: str) -> Callable[[_Writer, Any], None]:
+    def handle(writer: _Writer, op: ir.MaxPool2D | ir.AveragePool2D) -> None:
+        shape = writer.network.tensors[op.input].shape
+        same = _is_same(shape, op.window, op.stride, op.padding)
+        if not same and any(op.padding):
+            raise UnsupportedError(
+                f"{kind} '{op.name}' has padding {op.padding}: .tflite knows SAME and VALID only"
+            )
+        options = writer.options(
+            "Pool2DOptions",
+            padding=writer.padding(same),
+            strideH=op.stride[0],
+            strideW=op.stride[1],
+            filterHeight=op.window[0],
+            filterWidth=op.window[1],
+            fusedActivationFunction=writer.fused(ir.Activation.NONE),
+        )
+        writer.operator(kind, [writer.index(op.input)], [writer.index(op.output)], 2, options)
+
+    return handle
+
+
+def _mean(writer: _Writer, op: ir.Mean) -> None:
+    axes = writer.constant(f"{op.name}/axes", np.array([1, 2], np.int32))
+    options = writer.options("ReducerOptions", keepDims=False)
+    writer.operator("MEAN", [writer.index(op.input), axes], [writer.index(op.output)], 2, options)
+
+
+def _reshape(writer: _Writer, op: ir.Reshape) -> None:
+    shape = np.array(writer.network.tensors[op.output].shape, np.int32)
+    inputs = [writer.index(op.input), writer.constant(f"{op.name}/shape", shape)]
+    options = writer.options("ReshapeOptions", newShape=shape)
+    writer.operator("RESHAPE", inputs, [writer.index(op.output)], 1, options)
+
+
+_HANDLERS: Mapping[type, Callable[[_Writer, Any], None]] = {
+    ir.Conv2D: _conv,
+    ir.FullyConnected: _fully_connected,
+    ir.Add: _add,
+    ir.MaxPool2D: _pool("MAX_POOL_2D"),
+    ir.AveragePool2D: _pool("AVERAGE_POOL_2D"),
+    ir.Mean: _mean,
+    ir.Reshape: _reshape,
+}

@@ -1,0 +1,9 @@
+"""Float to int8 by the TFLite specification, and the integer reference of what it means."""
+
+from __future__ import annotations
+
+from dtmm.quantization.ptq import quantize, quantize_input
+from dtmm.quantization.quantized import QuantizedNetwork, QuantizedTensor
+from dtmm.quantization.reference import run
+
+__all__ = ["QuantizedNetwork", "QuantizedTensor", "quantize", "quantize_input", "run"]
