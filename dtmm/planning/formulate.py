@@ -10,12 +10,12 @@ import numpy.typing as npt
 from dtmm.errors import DtmmError
 from dtmm.latency.base import CostModel
 from dtmm.latency.table import Cost, Point
-from dtmm.network.ir import Conv2D, FullyConnected, Network, Op, Reshape, op_inputs
+from dtmm.network.ir import Conv2D, FullyConnected, Network, Op, Reshape
 from dtmm.planning.kernels import kernel_size
 from dtmm.planning.levels import Levels, choices
 from dtmm.planning.loss import loss_tables
 from dtmm.planning.nouns import Layout
-from dtmm.planning.points import KINDS, conv_points, op_point, op_shape
+from dtmm.planning.points import KINDS, conv_points, deciding_group, op_point, op_shape
 from dtmm.planning.sizes import conv_flash, fully_connected_flash
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler.problem import Budgets, Group, Layer, MemoryStep, Problem
@@ -118,15 +118,9 @@ class _Formulation:
         ops = (op for op in self.folded.ops if not isinstance(op, Conv2D | Reshape))
         return sum(self._code(kind) for kind in sorted({KINDS[type(op)] for op in ops}))
 
-    def _group_of(self, tensor: str) -> str:
-        group = self.layout.buffers[self.layout.tensor_buffer[tensor]].group
-        if group is None:
-            raise DtmmError(f"tensor {tensor!r} belongs to no channel group")
-        return group
-
     def _add_group_terms(self, op: Op) -> None:
         """Latency, flash and scratch of an operator that only its input's group decides."""
-        group = self._group_of(op_inputs(op)[0])
+        group = deciding_group(self.layout, op)
         counts = self.choices.levels[group]
         shape = op_shape(self.folded, self.layout, op)
         costs = [self._cost(op_point(self.folded, shape, op, int(c))) for c in counts]
@@ -184,5 +178,5 @@ class _Formulation:
             counts = self.choices.levels[buffer.group]
             add(buffer.group, np.array([float(buffer.bytes(int(c))) for c in counts]))
         if op.name in self.scratch:
-            add(self._group_of(op_inputs(op)[0]), self.scratch[op.name])
+            add(deciding_group(self.layout, op), self.scratch[op.name])
         return MemoryStep(op.name, fixed, groups, layer)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dtmm.network.ir import Conv2D, Network, Pair
+from dtmm.storage.dense import IM2COL_MAX_BYTES
 
 CONV_IM2COL = "conv_im2col"
 CONV_DENSE = "conv_dense"
 CONV_FWCS = "conv_fwcs"
-
-IM2COL_BYTES = 32
-"""Longest im2col column (kh * kw * C_in) that the im2col kernel takes."""
 
 
 def kernel_size(network: Network, conv: Conv2D) -> Pair:
@@ -20,5 +18,5 @@ def kernel_size(network: Network, conv: Conv2D) -> Pair:
 
 def uses_im2col(network: Network, conv: Conv2D) -> bool:
     """True for a convolution of a network input with few channels: im2col is its only kernel."""
-    column = network.params[conv.weight][0].size
-    return conv.input in network.inputs and column <= IM2COL_BYTES
+    window = network.params[conv.weight][0].size
+    return conv.input in network.inputs and window <= IM2COL_MAX_BYTES

@@ -114,10 +114,10 @@ def choices(folded: Network, levels: Levels) -> Choices:
         height, width = kernel_size(folded, conv)
         positions = height * width
         if uses_im2col(folded, conv):
-            shares, kernels = np.ones(1), (CONV_IM2COL,)
+            shares, first = np.ones(1), CONV_IM2COL
         else:
-            shares = levels.kept_shares(positions)
-            kernels = (CONV_DENSE,) + (CONV_FWCS,) * (len(shares) - 1)
+            shares, first = levels.kept_shares(positions), CONV_DENSE
+        kernels = (first, *[CONV_FWCS] * (len(shares) - 1))
         filters = per_group[target][:, None]
         counts = np.maximum(np.round(filters * positions * shares), filters).astype(np.int64)
         new = np.ones(counts.shape, dtype=np.bool_)

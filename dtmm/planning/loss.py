@@ -57,8 +57,8 @@ def channel_scores(importance: Importance, group: str, channels: int) -> Floats:
 def filterlet_scores(importance: Importance, conv: str, filters: int) -> Floats:
     """[C_out, positions] scores of a convolution's filterlets, checked."""
     scores = importance.filterlets.get(conv)
-    shape = (filters, *scores.shape[1:]) if scores is not None else (filters,)
-    return _checked(f"convolution {conv!r}", scores, shape).reshape(filters, -1)
+    positions: tuple[int, ...] = () if scores is None else scores.shape[1:]
+    return _checked(f"convolution {conv!r}", scores, (filters, *positions)).reshape(filters, -1)
 
 
 def _checked(where: str, scores: Floats | None, shape: tuple[int, ...]) -> Floats:
@@ -81,7 +81,7 @@ def _group_loss(group: str, counts: npt.NDArray[np.int64], importance: Importanc
 def _conv_loss(conv: str, options: Choices, importance: Importance) -> Floats:
     choice = options.convs[conv]
     loss = np.zeros(choice.filterlets.shape)
-    if loss.shape[1] == 1:
+    if len(choice.kernels) == 1:
         return loss
     counts = options.levels[choice.output_group]
     scores = filterlet_scores(importance, conv, int(counts[0]))

@@ -14,7 +14,7 @@ VECTOR_BYTES = 16
 
 @dataclass(frozen=True)
 class Buffer:
-    """How one stored activation lies in memory (it may serve several tensors, e.g. an in-place ADD).
+    """How a stored activation lies in memory (it may serve several tensors: an in-place ADD).
 
     Attributes:
         group: the channel group that decides its channel count, None where the count is fixed.

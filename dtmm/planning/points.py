@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dtmm.errors import DtmmError
 from dtmm.latency.table import OpShape, Point
 from dtmm.network.ir import (
     Add,
@@ -48,14 +49,21 @@ def required_points(folded: Network, layout: Layout, levels: Levels) -> tuple[Po
                 for group in (choice.input_group, choice.output_group)
             )
             for c_in in inputs:
-                for j, k, point in conv_points(shape, choice, c_in, outputs):
+                for _, _, point in conv_points(shape, choice, c_in, outputs):
                     points[point] = None
         else:
-            group = layout.buffers[layout.tensor_buffer[op_inputs(op)[0]]].group
-            assert group is not None
-            for count in options.levels[group].tolist():
+            for count in options.levels[deciding_group(layout, op)].tolist():
                 points[op_point(folded, shape, op, count)] = None
     return tuple(points)
+
+
+def deciding_group(layout: Layout, op: Op) -> str:
+    """The channel group that decides what an operator other than a convolution costs."""
+    tensor = op_inputs(op)[0]
+    group = layout.buffers[layout.tensor_buffer[tensor]].group
+    if group is None:
+        raise DtmmError(f"tensor {tensor!r}, read by {op.name!r}, belongs to no channel group")
+    return group
 
 
 def conv_points(

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dtmm.network.ir import Pair
-from dtmm.planning.kernels import CONV_FWCS, CONV_IM2COL
-from dtmm.planning.nouns import VECTOR_BYTES
-from dtmm.storage import dense_size, fwcs_size
-
-PARAMETER_BYTES = 12
-"""dtmm_channel_params: bias, multiplier and shift of one output channel."""
+from dtmm.storage import weight_format
+from dtmm.storage.stored import PARAMETER_BYTES
 
 
 def conv_flash(kernel: str, size: Pair, in_channels: int, out_channels: int, kept: int) -> int:
@@ -17,21 +13,12 @@ def conv_flash(kernel: str, size: Pair, in_channels: int, out_channels: int, kep
     Args:
         kernel: kernel id.
         size: (kh, kw).
-        in_channels, out_channels: kept channels (inputs are stored padded to whole vectors).
+        in_channels, out_channels: kept channels.
         kept: filterlets kept.
     """
-    if kernel == CONV_IM2COL:
-        column = _padded(size[0] * size[1] * in_channels)
-        return dense_size(out_channels, (1, 1), column).total
-    if kernel == CONV_FWCS:
-        return fwcs_size(kept, out_channels, size, _padded(in_channels)).total
-    return dense_size(out_channels, size, _padded(in_channels)).total
+    return weight_format(kernel).size(kept, out_channels, size, in_channels).total
 
 
 def fully_connected_flash(inputs: int, outputs: int) -> int:
-    """Bytes of a fully connected layer's weights (row stride `inputs`) and parameters."""
+    """Bytes of a fully connected layer's weights (rows of exactly `inputs`) and parameters."""
     return outputs * (inputs + PARAMETER_BYTES)
-
-
-def _padded(channels: int) -> int:
-    return -(-channels // VECTOR_BYTES) * VECTOR_BYTES

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from dtmm.errors import UnsupportedError
 from dtmm.storage.dense import (
@@ -21,59 +21,66 @@ from dtmm.storage.stored import VECTOR_BYTES, Int8Array, Kernel, StorageSize, ro
 Stored = Dense | Fwcs
 
 
-class WeightFormat(Protocol):
-    """How one convolution kernel wants its weights. `kernel` is (kh, kw)."""
+@dataclass(frozen=True)
+class WeightFormat:
+    """How one convolution kernel keeps its weights in flash.
 
-    def encode(self, weights: Int8Array) -> Stored:
-        """From int8 [C_out, kh, kw, C_in]."""
+    Attributes:
+        encode: int8 [C_out, kh, kw, C_in] to what the kernel reads.
+        decode: the exact inverse.
+        size: (filterlets, out_channels, kernel, in_channels) to flash bytes, from counts alone;
+            dense formats ignore `filterlets`.
+        in_stride: (kernel, in_channels) to dtmm_conv_weights.in_stride, bytes.
+    """
 
-    def decode(self, stored: Stored) -> Int8Array:
-        """Back to int8 [C_out, kh, kw, C_in]; the exact inverse of encode."""
-
-    def size(
-        self, filterlets: int, out_channels: int, kernel: Kernel, in_channels: int
-    ) -> StorageSize:
-        """Flash bytes from counts alone; `filterlets` is ignored by dense formats."""
-
-    def in_stride(self, kernel: Kernel, in_channels: int) -> int:
-        """dtmm_conv_weights.in_stride."""
-
-
-class DenseFormat:
-    """conv_dense: filterlets padded to the input's pixel stride."""
-
-    def encode(self, weights: Int8Array) -> Dense:
-        """See WeightFormat."""
-        return encode_dense(weights, round_up(weights.shape[-1], VECTOR_BYTES))
-
-    def decode(self, stored: Stored) -> Int8Array:
-        """See WeightFormat."""
-        return decode_dense(_expect(stored, Dense))
-
-    def size(
-        self, filterlets: int, out_channels: int, kernel: Kernel, in_channels: int
-    ) -> StorageSize:
-        """See WeightFormat."""
-        return dense_size(out_channels, kernel, self.in_stride(kernel, in_channels))
-
-    def in_stride(self, kernel: Kernel, in_channels: int) -> int:
-        """See WeightFormat."""
-        return round_up(in_channels, VECTOR_BYTES)
+    encode: Callable[[Int8Array], Stored]
+    decode: Callable[[Stored], Int8Array]
+    size: Callable[[int, int, Kernel, int], StorageSize]
+    in_stride: Callable[[Kernel, int], int]
 
 
-class FwcsFormat(DenseFormat):
-    """conv_fwcs: kept filterlets padded to the input's pixel stride."""
+def _pixel_stride(kernel: Kernel, in_channels: int) -> int:
+    return round_up(in_channels, VECTOR_BYTES)
 
-    def encode(self, weights: Int8Array) -> Fwcs:  # type: ignore[override]
-        """See WeightFormat."""
-        return encode_fwcs(weights, round_up(weights.shape[-1], VECTOR_BYTES))
 
-    def decode(self, stored: Stored) -> Int8Array:
-        """See WeightFormat."""
-        return decode_fwcs(_expect(stored, Fwcs))
+def decode(stored: Stored) -> Int8Array:
+    """The dense int8 [C_out, kh, kw, C_in] of any stored weights.
 
-    def size(
-        self, filterlets: int, out_channels: int, kernel: Kernel, in_channels: int
-    ) -> StorageSize:
-        """See WeightFormat."""
-        return fwcs_size(filterlets, out_channels, kernel, self.in_stride(kernel, in_channels))
+    Raises ArtifactError where their parts do not belong together.
+    """
+    return decode_fwcs(stored) if isinstance(stored, Fwcs) else decode_dense(stored)
+
+
+FORMATS: Mapping[str, WeightFormat] = {
+    "conv_dense": WeightFormat(
+        encode=lambda w: encode_dense(w, round_up(w.shape[-1], VECTOR_BYTES)),
+        decode=decode,
+        size=lambda kept, c_out, kernel, c_in: dense_size(
+            c_out, kernel, _pixel_stride(kernel, c_in)
+        ),
+        in_stride=_pixel_stride,
+    ),
+    "conv_fwcs": WeightFormat(
+        encode=lambda w: encode_fwcs(w, round_up(w.shape[-1], VECTOR_BYTES)),
+        decode=decode,
+        size=lambda kept, c_out, kernel, c_in: fwcs_size(
+            kept, c_out, kernel, _pixel_stride(kernel, c_in)
+        ),
+        in_stride=_pixel_stride,
+    ),
+    "conv_im2col": WeightFormat(
+        encode=encode_im2col,
+        decode=decode,
+        size=lambda kept, c_out, kernel, c_in: im2col_size(c_out, kernel, c_in),
+        in_stride=im2col_stride,
+    ),
+}
+
+
+def weight_format(kernel_id: str) -> WeightFormat:
+    """The format of a convolution kernel. Raises UnsupportedError on an unknown kernel id."""
+    if kernel_id not in FORMATS:
+        raise UnsupportedError(
+            f"no weight format for kernel {kernel_id!r}: expected one of {', '.join(FORMATS)}"
+        )
+    return FORMATS[kernel_id]

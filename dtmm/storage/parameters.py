@@ -18,7 +18,7 @@ def folded_bias(
     where the result does not fit into int32.
     """
     sums = weights.reshape(weights.shape[0], -1).sum(axis=1, dtype=np.int64)
-    folded = bias.astype(np.int64) - input_zero_point * sums
+    folded: npt.NDArray[np.int64] = bias.astype(np.int64) - input_zero_point * sums
     if folded.min() < -(2**31) or folded.max() >= 2**31:
         raise UnsupportedError(
             f"folded bias {folded[np.abs(folded).argmax()]}: expected a 32-bit number"

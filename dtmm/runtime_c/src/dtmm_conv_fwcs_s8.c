@@ -47,6 +47,32 @@ static void tile_128(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
   tile_of_neighbours(job, in, out, 128);
 }
 
+/* Adds to `sum` the products of `vectors` > 0 vectors of weights with those of four windows; returns
+ * where the weights go on. In assembler because the compilers find neither the loop's pairing of
+ * loads and multiplications nor the running pointers' final values. */
+DTMM_INLINE const int8_t *dot1x4(int32_t sum[DTMM_TILE], const int8_t *w, const int8_t *x0,
+                                 const int8_t *x1, const int8_t *x2, const int8_t *x3,
+                                 int32_t vectors) {
+  __asm__ volatile(
+      "dls lr, %[vectors]\n"
+      "1:\n"
+      "vldrb.u8 q0, [%[w]], #16\n"
+      "vldrb.u8 q1, [%[x0]], #16\n"
+      "vmladava.s8 %[s0], q0, q1\n"
+      "vldrb.u8 q2, [%[x1]], #16\n"
+      "vmladava.s8 %[s1], q0, q2\n"
+      "vldrb.u8 q1, [%[x2]], #16\n"
+      "vmladava.s8 %[s2], q0, q1\n"
+      "vldrb.u8 q2, [%[x3]], #16\n"
+      "vmladava.s8 %[s3], q0, q2\n"
+      "le lr, 1b\n"
+      : [s0] "+Te"(sum[0]), [s1] "+Te"(sum[1]), [s2] "+Te"(sum[2]), [s3] "+Te"(sum[3]),
+        [w] "+r"(w), [x0] "+r"(x0), [x1] "+r"(x1), [x2] "+r"(x2), [x3] "+r"(x3)
+      : [vectors] "r"(vectors)
+      : "lr", "q0", "q1", "q2", "memory");
+  return w;
+}
+
 /* Any pixels, any number of vectors; without runs every entry is one filterlet. */
 DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8_t *out,
                                 const int runs) {
@@ -58,41 +84,23 @@ DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8
   const int32_t d1 = job->in_pixel[1], d2 = job->in_pixel[2], d3 = job->in_pixel[3];
   for (int32_t filter = job->out_channels; filter > 0; --filter, ++channel, ++out) {
     const int32_t bias = channel->bias;
-    int32_t a0 = bias, a1 = bias, a2 = bias, a3 = bias;
+    int32_t sum[DTMM_TILE] = {bias, bias, bias, bias};
     for (int32_t n = *stream++; n > 0; --n) {
       const int8_t *x0 = in + DTMM_OFFSET_UNIT * *stream++;
       const int8_t *x1 = x0 + d1, *x2 = x0 + d2, *x3 = x0 + d3;
-      for (int32_t vectors = runs ? *stream++ : filterlet; vectors > 0; --vectors) {
-        const int8x16_t v = vldrbq_s8(w);
-        a0 = vmladavaq_s8(a0, v, vldrbq_s8(x0));
-        a1 = vmladavaq_s8(a1, v, vldrbq_s8(x1));
-        a2 = vmladavaq_s8(a2, v, vldrbq_s8(x2));
-        a3 = vmladavaq_s8(a3, v, vldrbq_s8(x3));
-        w += 16, x0 += 16, x1 += 16, x2 += 16, x3 += 16;
-      }
+      const int32_t vectors = runs ? *stream++ : filterlet;
+      w = dot1x4(sum, w, x0, x1, x2, x3, vectors);
     }
-    const int32x4_t sums = {a0, a1, a2, a3};
+    const int32x4_t sums = {sum[0], sum[1], sum[2], sum[3]};
     dtmm_store_tile(job, channel, sums, out, out_pixel);
-  }
-}
-
-static void tile_of_filterlets(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
-  tile_of_pixels(job, in, out, 0);
-}
-static void tile_of_runs(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
-  tile_of_pixels(job, in, out, 1);
-}
-
-static dtmm_tile_kernel kernel_of_neighbours(const dtmm_conv_params *conv, int32_t in_stride) {
-  if (conv->stride_w != 1) return NULL;
-  switch (in_stride) {
-    default: return NULL;
   }
 }
 
 #else
 
-static void tile_of_runs(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
+DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8_t *out,
+                                const int runs) {
+  const int32_t filterlet = job->in_stride / DTMM_VECTOR_BYTES;
   const int8_t *w = job->weights;
   const uint16_t *stream = job->stream;
   for (int32_t filter = 0; filter < job->out_channels; ++filter) {
@@ -100,7 +108,11 @@ static void tile_of_runs(const dtmm_tile_job *job, const int8_t *in, int8_t *out
     int32_t sums[DTMM_TILE] = {channel->bias, channel->bias, channel->bias, channel->bias};
     for (int32_t n = *stream++; n > 0; --n) {
       const int8_t *x = in + DTMM_OFFSET_UNIT * *stream++;
-      const int32_t bytes = DTMM_VECTOR_BYTES * *stream++;
+      int32_t bytes = DTMM_VECTOR_BYTES * (runs ? *stream++ : filterlet);
+      /* A host's vectors are long: filterlets that follow each other make one product. */
+      for (; !runs && n > 1 && in + DTMM_OFFSET_UNIT * *stream == x + bytes; --n, ++stream) {
+        bytes += DTMM_VECTOR_BYTES * filterlet;
+      }
       for (int32_t i = 0; i < DTMM_TILE; ++i) sums[i] += dtmm_dot(w, x + job->in_pixel[i], bytes);
       w += bytes;
     }
@@ -110,14 +122,31 @@ static void tile_of_runs(const dtmm_tile_job *job, const int8_t *in, int8_t *out
   }
 }
 
-#define tile_of_filterlets tile_of_runs /* never called: there is no kernel of neighbours */
-
-static dtmm_tile_kernel kernel_of_neighbours(const dtmm_conv_params *conv, int32_t in_stride) {
-  (void)conv, (void)in_stride;
-  return NULL;
-}
+#define tile_16 tile_of_filterlets
+#define tile_32 tile_of_filterlets
+#define tile_64 tile_of_filterlets
+#define tile_128 tile_of_filterlets
 
 #endif
+
+static void tile_of_filterlets(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
+  tile_of_pixels(job, in, out, 0);
+}
+static void tile_of_runs(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
+  tile_of_pixels(job, in, out, 1);
+}
+
+/* NULL where only tile_of_runs will do. The same on every machine, for the scratch size hangs on it. */
+static dtmm_tile_kernel kernel_of_neighbours(const dtmm_conv_params *conv, int32_t in_stride) {
+  if (conv->stride_w != 1) return NULL;
+  switch (in_stride) {
+    case 16: return tile_16;
+    case 32: return tile_32;
+    case 64: return tile_64;
+    case 128: return tile_128;
+    default: return NULL;
+  }
+}
 
 /* Writes the stream: per filter the number of entries, then the entries. Returns 0 if they do not fit
  * into `words`. */

@@ -1,0 +1,109 @@
+"""Where every activation lies in the one arena: a plan of offsets for buffers with known lifetimes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dtmm.planning.nouns import VECTOR_BYTES, Layout
+
+
+@dataclass(frozen=True)
+class ArenaPlan:
+    """Offsets in bytes from the start of the arena, all multiples of 16.
+
+    Attributes:
+        buffers: per buffer of the layout.
+        scratch: per operator that needs scratch memory.
+        bytes: size of the arena, scratch included.
+        tensor_bytes: the part that buffers reach; `bytes - tensor_bytes` exists for scratch alone.
+        lower_bound: largest sum of what is live at one step; no plan can be smaller.
+    """
+
+    buffers: Mapping[str, int]
+    scratch: Mapping[str, int]
+    bytes: int
+    tensor_bytes: int
+    lower_bound: int
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Something that needs `size` bytes from step `first` to step `last`, both included."""
+
+    name: str
+    size: int
+    first: int
+    last: int
+
+    def overlaps(self, other: _Block) -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+
+_ORDERS: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
+    lambda b: (-b.size, b.first),
+    lambda b: (b.first, -b.size),
+    lambda b: (-(b.last - b.first), -b.size),
+    lambda b: (-b.size * (b.last - b.first + 1), b.first),
+    lambda b: (-b.last, -b.size),
+)
+"""No single order is best; first fit is so cheap that all are tried."""
+
+
+def plan_arena(
+    layout: Layout, channels: Mapping[str, int], scratch: Mapping[str, int]
+) -> ArenaPlan:
+    """First-fit offsets in several orders; the smallest arena wins.
+
+    Args:
+        layout: buffers and the steps at which they live.
+        channels: kept channels per buffer.
+        scratch: bytes per operator; absent means none.
+    """
+    blocks = _blocks(layout, channels, scratch)
+    plans = [_first_fit(sorted(blocks, key=order)) for order in _ORDERS]
+    offsets = min(plans, key=lambda plan: _end(blocks, plan))
+    return ArenaPlan(
+        buffers={b.name: offsets[b] for b in blocks if b.name in layout.buffers},
+        scratch={b.name[1:]: offsets[b] for b in blocks if b.name not in layout.buffers},
+        bytes=_end(blocks, offsets),
+        tensor_bytes=_end([b for b in blocks if b.name in layout.buffers], offsets),
+        lower_bound=max(
+            sum(b.size for b in blocks if b.first <= step <= b.last)
+            for step in range(len(layout.steps))
+        ),
+    )
+
+
+def _blocks(
+    layout: Layout, channels: Mapping[str, int], scratch: Mapping[str, int]
+) -> list[_Block]:
+    blocks = []
+    for name, buffer in layout.buffers.items():
+        live = [n for n, step in enumerate(layout.steps) if name in step.live]
+        blocks.append(_Block(name, _aligned(buffer.bytes(channels[name])), live[0], live[-1]))
+    for n, step in enumerate(layout.steps):
+        if scratch.get(step.op, 0):
+            # "/" keeps an operator's scratch apart from a buffer of the same name.
+            blocks.append(_Block(f"/{step.op}", _aligned(scratch[step.op]), n, n))
+    return blocks
+
+
+def _aligned(size: int) -> int:
+    return -(-size // VECTOR_BYTES) * VECTOR_BYTES
+
+
+def _end(blocks: list[_Block], offsets: Mapping[_Block, int]) -> int:
+    return max((offsets[b] + b.size for b in blocks), default=0)
+
+
+def _first_fit(blocks: list[_Block]) -> dict[_Block, int]:
+    placed: dict[_Block, int] = {}
+    for block in blocks:
+        offset = 0
+        for other in sorted((b for b in placed if b.overlaps(block)), key=placed.__getitem__):
+            if offset + block.size <= placed[other]:
+                break
+            offset = max(offset, placed[other] + other.size)
+        placed[block] = offset
+    return placed

@@ -1,0 +1,148 @@
+"""A quantized network made ready for a device: kernels, stored weights, memory plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dtmm.deploy.arena import ArenaPlan, plan_arena
+from dtmm.errors import UnsupportedError
+from dtmm.network.ir import Conv2D, FullyConnected, Op
+from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS, CONV_IM2COL
+from dtmm.planning.nouns import Layout
+from dtmm.quantization.parameters import channel_parameters
+from dtmm.quantization.quantized import QuantizedNetwork
+from dtmm.storage import (
+    StorageSize,
+    dense_scratch,
+    fwcs_scratch,
+    im2col_scratch,
+    weight_format,
+)
+from dtmm.storage.parameters import folded_bias, pack_channel_params
+from dtmm.storage.dense import IM2COL_MAX_BYTES
+from dtmm.storage.stored import PARAMETER_BYTES
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """One layer's constants as they lie in flash.
+
+    Attributes:
+        weights: int8, flat. index: uint8, flat, empty for dense formats.
+        parameters: int32 [C_out, 3]: folded bias, multiplier, shift.
+        in_stride: bytes of a stored filterlet (of a row for a fully connected layer).
+    """
+
+    weights: npt.NDArray[np.int8]
+    index: npt.NDArray[np.uint8]
+    parameters: npt.NDArray[np.int32]
+    in_stride: int
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """All that generated C needs.
+
+    Attributes:
+        kernels: kernel id per convolution.
+        layers: constants per convolution and fully connected layer.
+        scratch: bytes per operator that needs scratch memory.
+    """
+
+    network: QuantizedNetwork
+    layout: Layout
+    kernels: Mapping[str, str]
+    layers: Mapping[str, StoredLayer]
+    scratch: Mapping[str, int]
+    arena: ArenaPlan
+
+    @property
+    def size(self) -> StorageSize:
+        """Flash bytes of weights, index and parameters."""
+        layers = self.layers.values()
+        return StorageSize(
+            weights=sum(layer.weights.size for layer in layers),
+            index=sum(layer.index.size for layer in layers),
+            parameters=sum(len(layer.parameters) * PARAMETER_BYTES for layer in layers),
+        )
+
+
+def plan(
+    network: QuantizedNetwork, layout: Layout, kernels: Mapping[str, str] | None = None
+) -> Deployment:
+    """Store the weights, size the scratch memory and place everything in the arena.
+
+    Args:
+        layout: of the folded network that was quantized.
+        kernels: kernel id per convolution; where absent, the one that fits the weights: im2col for
+            a small first layer, FWCS where a filterlet is zero, else dense.
+
+    Raises:
+        UnsupportedError: a kernel that does not fit its layer.
+    """
+    chosen = {
+        op.name: (kernels or {}).get(op.name) or default_kernel(network, op)
+        for op in network.ops
+        if isinstance(op, Conv2D)
+    }
+    layers = {
+        op.name: _store(network, op, chosen.get(op.name))
+        for op in network.ops
+        if isinstance(op, Conv2D | FullyConnected)
+    }
+    channels = {name: buffer.channels for name, buffer in layout.buffers.items()}
+    scratch = {
+        op.name: _scratch_bytes(network, op, chosen[op.name], layers[op.name])
+        for op in network.ops
+        if isinstance(op, Conv2D)
+    }
+    arena = plan_arena(layout, channels, scratch)
+    return Deployment(network, layout, chosen, layers, scratch, arena)
+
+
+def default_kernel(network: QuantizedNetwork, op: Conv2D) -> str:
+    """The kernel id that suits a convolution's weights."""
+    weights = network.params[op.weight]
+    if op.input in network.inputs and weights[0].size <= IM2COL_MAX_BYTES:
+        return CONV_IM2COL
+    return CONV_DENSE if weights.any(axis=3).all() else CONV_FWCS
+
+
+def _store(network: QuantizedNetwork, op: Op, kernel: str | None) -> StoredLayer:
+    assert isinstance(op, Conv2D | FullyConnected)
+    weights = np.asarray(network.params[op.weight], np.int8)
+    channel = channel_parameters(network, op)
+    zero_point = network.tensors[op.input].zero_point
+    parameters = pack_channel_params(
+        folded_bias(weights, channel.bias, zero_point), channel.multiplier, channel.shift
+    )
+    if kernel is None:
+        return StoredLayer(weights.reshape(-1), np.zeros(0, np.uint8), parameters, weights.shape[1])
+    if kernel == CONV_IM2COL and weights[0].size > IM2COL_MAX_BYTES:
+        raise UnsupportedError(
+            f"layer '{op.name}' has windows of {weights[0].size} bytes, {kernel} takes at most "
+            f"{IM2COL_MAX_BYTES}"
+        )
+    stored = weight_format(kernel).encode(weights)
+    return StoredLayer(stored.weights, stored.index, parameters, stored.in_stride)
+
+
+def _scratch_bytes(network: QuantizedNetwork, op: Conv2D, kernel: str, layer: StoredLayer) -> int:
+    out_channels, kernel_h, kernel_w, _ = network.params[op.weight].shape
+    if kernel == CONV_IM2COL:
+        return im2col_scratch(network.tensors[op.output].shape[2], layer.in_stride)
+    if kernel == CONV_DENSE:
+        return dense_scratch((kernel_h, kernel_w))
+    filterlets = layer.weights.size // layer.in_stride
+    return fwcs_scratch(
+        filterlets,
+        out_channels,
+        (kernel_h, kernel_w),
+        layer.in_stride,
+        op.stride[1],
+        op.dilation[1],
+    )

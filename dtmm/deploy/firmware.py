@@ -1,0 +1,163 @@
+"""Runs a deployment as firmware on the simulated device and measures it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dtmm import runtime_c
+from dtmm.deploy.deployment import Deployment
+from dtmm.deploy.project import render_project
+from dtmm.deploy.steps import step_names
+from dtmm.device.build import build_elf
+from dtmm.device.cycle_model import CycleModel
+from dtmm.device.elf import Elf, flash_bytes, product_ram_bytes
+from dtmm.device.provenance import collect_provenance
+from dtmm.device.qemu import Run, run_firmware
+from dtmm.errors import MeasurementError
+
+Int8 = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One step of an inference; `checksum` is FNV-1a over its output tensor's values."""
+
+    name: str
+    instructions: int
+    cycles: float
+    checksum: int | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one network does on the device.
+
+    Attributes:
+        outputs: [N, ...] int8 of all images that ran.
+        counted_images: the first so many of them were counted.
+        instructions, cycles: mean per inference; instructions are exact, cycles modelled.
+        steps: a profile of the first image, in a build with a marker around every step.
+        flash: bytes by "weights", "index", "parameters", "code" (instructions and read-only data).
+        sram: bytes by "arena", "scratch", "stack" (measured by painting).
+        provenance: compiler, flags, simulator, cycle model, memory map, version, commit.
+    """
+
+    outputs: Int8
+    counted_images: int
+    instructions: float
+    cycles: float
+    steps: tuple[StepCost, ...]
+    flash: Mapping[str, int]
+    sram: Mapping[str, int]
+    provenance: Mapping[str, str | None]
+
+
+def run_on_device(
+    deployment: Deployment, images: Int8, counted_images: int = 3, timeout_s: float = 600.0
+) -> Measurement:
+    """Build the firmware, run all images, count the first ones, profile the first one.
+
+    Args:
+        images: [N, H, W, C] int8.
+        counted_images: an inference's instructions hardly depend on the image, and counting slows
+            the simulator down.
+
+    Raises:
+        ToolchainError: a tool is missing or fails. MeasurementError: the firmware fails, or the
+        profiled build's output differs.
+    """
+    counted = min(counted_images, len(images))
+    model = CycleModel()
+    with tempfile.TemporaryDirectory(prefix="dtmm-firmware-") as name:
+        work = Path(name)
+        (work / "images.int8").write_bytes(np.ascontiguousarray(images).tobytes())
+        elf = _build(deployment, work, len(images), counted)
+        run = run_firmware(elf.path, count_regions=True, timeout_s=timeout_s, cwd=work)
+        costs = model.price(elf.path, run.regions)
+        outputs = _outputs(run, deployment, len(images))
+        steps = _profile(deployment, work, model, outputs[:1], timeout_s)
+        flash = flash_bytes(elf.path)
+        product_ram = product_ram_bytes(elf.path)
+        provenance = collect_provenance(elf, model).to_dict()
+    if product_ram:
+        raise MeasurementError(
+            f"runtime and model hold {product_ram} bytes of variables, expected none: "
+            "all state belongs into the arena"
+        )
+    arena = deployment.arena
+    return Measurement(
+        outputs=outputs,
+        counted_images=counted,
+        instructions=float(np.mean([cost.instructions for cost in costs])),
+        cycles=float(np.mean([cost.cycles for cost in costs])),
+        steps=steps,
+        flash={
+            "weights": flash.weights,
+            "index": flash.index,
+            "parameters": flash.parameters,
+            "code": flash.code + flash.constants,
+        },
+        sram={
+            "arena": arena.tensor_bytes,
+            "scratch": arena.bytes - arena.tensor_bytes,
+            "stack": max(line.numbers()[0] for line in run.all("STACK")),
+        },
+        provenance=provenance,
+    )
+
+
+def _profile(
+    deployment: Deployment, work: Path, model: CycleModel, expected: Int8, timeout_s: float
+) -> tuple[StepCost, ...]:
+    elf = _build(deployment, work, 1, 0, profile=True)
+    run = run_firmware(elf.path, count_regions=True, timeout_s=timeout_s, cwd=work)
+    if not np.array_equal(_outputs(run, deployment, 1), expected):
+        raise MeasurementError("the profiled build's output differs from the plain build's")
+    checksums = dict(line.numbers() for line in run.all("STEP"))
+    costs = model.price(elf.path, run.regions)
+    return tuple(
+        StepCost(name, cost.instructions, cost.cycles, checksums.get(n))
+        for n, (name, cost) in enumerate(zip(step_names(deployment), costs, strict=True))
+    )
+
+
+def _build(
+    deployment: Deployment, work: Path, images: int, counted: int, profile: bool = False
+) -> Elf:
+    for name, text in render_project(deployment).items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text(text)
+    harness = Path(str(resources.files("dtmm.deploy") / "harness"))
+    defines: dict[str, str | int | None] = {
+        "HARNESS_IMAGES": images,
+        "HARNESS_COUNTED": counted,
+    }
+    if profile:
+        defines |= {"HARNESS_PROFILE": None, "DTMM_MODEL_HOOKS": '"hooks.h"'}
+    return build_elf(
+        model_sources=[work / "model" / "model.c", work / "model" / "weights.c"],
+        runtime_sources=runtime_c.sources(),
+        harness_sources=[harness / "network_main.c"],
+        out_elf=work / ("profile.elf" if profile else "firmware.elf"),
+        include_dirs=[work / "model", runtime_c.include_dir(), harness],
+        defines=defines,
+    )
+
+
+def _outputs(run: Run, deployment: Deployment, images: int) -> Int8:
+    network = deployment.network
+    shape = network.tensors[network.outputs[0]].shape[1:]
+    payloads = dict(line.payload() for line in run.all("OUT"))
+    if sorted(payloads) != list(range(images)):
+        raise MeasurementError(f"the firmware reported {len(payloads)} outputs, expected {images}")
+    rows = [np.frombuffer(payloads[n], np.int8) for n in range(images)]
+    if any(row.size != int(np.prod(shape)) for row in rows):
+        raise MeasurementError(f"an output has {rows[0].size} bytes, expected {np.prod(shape)}")
+    return np.stack(rows).reshape(images, *shape)

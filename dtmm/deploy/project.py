@@ -1,0 +1,149 @@
+"""Writes a self-contained C project for a deployment."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+import dtmm
+from dtmm import runtime_c
+from dtmm.deploy.deployment import Deployment
+from dtmm.deploy.steps import step_codes, step_views
+from dtmm.errors import DtmmError
+
+_FILES = {
+    "model.h.jinja": "model/model.h",
+    "model.c.jinja": "model/model.c",
+    "weights.h.jinja": "model/weights.h",
+    "weights.c.jinja": "model/weights.c",
+    "main.c.jinja": "main.c",
+    "CMakeLists.txt.jinja": "CMakeLists.txt",
+    "README.md.jinja": "README.md",
+}
+
+
+@dataclass(frozen=True)
+class _LayerArrays:
+    """A layer's constants as the templates print them."""
+
+    id: int
+    title: str
+    weights: list[int]
+    index: list[int]
+    params: list[list[int]]
+
+
+def write_project(deployment: Deployment, folder: Path) -> Path:
+    """Write the project to `folder`, replacing one that is there only once it is complete.
+
+    Raises:
+        DtmmError: the folder cannot be written.
+        UnsupportedError: the network needs an operator that has no C code.
+    """
+    files = render_project(deployment)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        for name, text in files.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        _copy_runtime(temporary / "dtmm")
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    except OSError as error:
+        raise DtmmError(f"cannot write C project {folder}: {error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def render_project(deployment: Deployment) -> dict[str, str]:
+    """The generated files by relative path, without the runtime's copy."""
+    network = deployment.network
+    layer_ids = {name: n for n, name in enumerate(deployment.layers)}
+    steps = step_codes(deployment, layer_ids)
+    views = step_views(deployment, steps)
+    output_view = max(n for n, step in enumerate(steps) if step.name != "output")
+    source, target = network.tensors[network.inputs[0]], network.tensors[network.outputs[0]]
+    values = {
+        "name": network.name,
+        "identifier": identifier(network.name),
+        "version": dtmm.__version__,
+        "arena_bytes": deployment.arena.bytes,
+        "size": deployment.size,
+        "steps": steps,
+        "views": views,
+        "layers": [_arrays(deployment, name, number) for name, number in layer_ids.items()],
+        "input": views[0],
+        "input_scale": repr(source.scale),
+        "input_zero_point": source.zero_point,
+        "output_view": output_view,
+        "output_bytes": _product(target.shape),
+        "output_scale": repr(target.scale),
+        "output_zero_point": target.zero_point,
+    }
+    templates = _templates()
+    return {
+        path: templates.get_template(template).render(values) for template, path in _FILES.items()
+    }
+
+
+def identifier(name: str) -> str:
+    """A C and CMake identifier made from a network's name."""
+    cleaned = re.sub(r"\W+", "_", name).strip("_") or "model"
+    return cleaned if not cleaned[0].isdigit() else f"_{cleaned}"
+
+
+def _product(shape: Iterable[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _arrays(deployment: Deployment, name: str, number: int) -> _LayerArrays:
+    layer = deployment.layers[name]
+    kernel = deployment.kernels.get(name, "fully_connected")
+    return _LayerArrays(
+        id=number,
+        title=f"{name}: {kernel}",
+        # An empty array is not C: a convolution that lost every filterlet keeps one unread byte.
+        weights=layer.weights.tolist() or [0],
+        index=layer.index.tolist(),
+        params=layer.parameters.tolist(),
+    )
+
+
+def _rows(values: list[int], per_row: int = 24) -> str:
+    rows = (values[start : start + per_row] for start in range(0, len(values), per_row))
+    return ",\n".join("  " + ", ".join(map(str, row)) for row in rows)
+
+
+@lru_cache(maxsize=1)
+def _templates() -> jinja2.Environment:
+    loader = jinja2.FileSystemLoader(str(resources.files("dtmm.deploy") / "templates"))
+    environment = jinja2.Environment(
+        loader=loader,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["rows"] = _rows
+    return environment
+
+
+def _copy_runtime(target: Path) -> None:
+    root = runtime_c.folder()
+    for name in ("include", "src", "cmake"):
+        shutil.copytree(root / name, target / name)
+    shutil.copy(root / "CMakeLists.txt", target / "CMakeLists.txt")

@@ -1,0 +1,191 @@
+"""The C statements of every step of an inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dtmm.deploy.deployment import Deployment
+from dtmm.deploy.views import view_of
+from dtmm.errors import UnsupportedError
+from dtmm.network import ir
+from dtmm.quantization.parameters import (
+    ADD_LEFT_SHIFT,
+    OutputRange,
+    add_parameters,
+    mean_rescale,
+    output_range,
+)
+
+
+@dataclass(frozen=True)
+class StepCode:
+    """One step.
+
+    Attributes:
+        name: the operator's, or "input" and "output" for the copies at the border.
+        title: a comment. tensor: the network tensor it writes.
+        body: the statements of its C function; empty for the copies, which the template writes.
+    """
+
+    name: str
+    title: str
+    tensor: str
+    body: str
+
+
+def step_codes(deployment: Deployment, layer_ids: Mapping[str, int]) -> tuple[StepCode, ...]:
+    """The copy of the input, every operator that does work, the copy of the output.
+
+    Args:
+        layer_ids: number of each layer's arrays in weights.c.
+
+    Raises:
+        UnsupportedError: several inputs or outputs, or an operator without C code.
+    """
+    network = deployment.network
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise UnsupportedError(
+            f"network '{network.name}' has {len(network.inputs)} inputs and "
+            f"{len(network.outputs)} outputs, generated C takes one of each"
+        )
+    ops = [op for op in network.ops if not isinstance(op, ir.Reshape)]
+    views = {network.inputs[0]: 0}
+    for op in network.ops:
+        # A Reshape renames its input: who reads it reads the view of what it renames.
+        views[op.output] = (
+            views[op.input] if isinstance(op, ir.Reshape) else ops.index(op) + 1
+        )
+    steps = [StepCode("input", "input", network.inputs[0], "")]
+    for op in ops:
+        writer = _WRITERS.get(type(op))
+        if writer is None:
+            raise UnsupportedError(f"{type(op).__name__} '{op.name}' has no C code")
+        title = f"{op.name}: {type(op).__name__}"
+        body = "\n".join(f"  {line}" for line in writer(_Scope(deployment, layer_ids, views), op))
+        steps.append(StepCode(op.name, title, op.output, body))
+    steps.append(StepCode("output", "output", network.outputs[0], ""))
+    return tuple(steps)
+
+
+def step_names(deployment: Deployment) -> tuple[str, ...]:
+    """Names of the steps, in order."""
+    ops = deployment.network.ops
+    return ("input", *(op.name for op in ops if not isinstance(op, ir.Reshape)), "output")
+
+
+@dataclass(frozen=True)
+class _Scope:
+    deployment: Deployment
+    layer_ids: Mapping[str, int]
+    views: Mapping[str, int]
+
+    def tensor(self, variable: str, name: str) -> str:
+        return f"const dtmm_tensor {variable} = at(arena, {self.views[name]});"
+
+    def output(self, op: ir.Op) -> str:
+        limits = output_range(self.deployment.network, op)
+        return _output(limits)
+
+
+def _output(limits: OutputRange) -> str:
+    return f"{{{limits.zero_point}, {limits.minimum}, {limits.maximum}}}"
+
+
+def _conv(scope: _Scope, op: ir.Conv2D) -> list[str]:
+    deployment = scope.deployment
+    layer, number = deployment.layers[op.name], scope.layer_ids[op.name]
+    channels, kernel_h, kernel_w, _ = deployment.network.params[op.weight].shape
+    geometry = (kernel_h, kernel_w, *op.stride, *op.dilation, op.padding[0], op.padding[1])
+    index = f"dtmm_model_index_{number}" if layer.index.size else "0"
+    scratch, size = "0", 0
+    if op.name in deployment.arena.scratch:
+        scratch = f"arena + {deployment.arena.scratch[op.name]}"
+        size = deployment.scratch[op.name]
+    return [
+        f"static const dtmm_conv_params conv = {{{', '.join(map(str, geometry))}, "
+        f"{scope.output(op)}}};",
+        f"static const dtmm_conv_weights weights = {{{channels}, {layer.in_stride}, "
+        f"dtmm_model_weights_{number}, {index}, dtmm_model_params_{number}}};",
+        scope.tensor("in", op.input),
+        scope.tensor("out", op.output),
+        f"return dtmm_{deployment.kernels[op.name]}_s8(&conv, &weights, &in, &out, {scratch}, "
+        f"{size});",
+    ]
+
+
+def _fully_connected(scope: _Scope, op: ir.FullyConnected) -> list[str]:
+    layer, number = scope.deployment.layers[op.name], scope.layer_ids[op.name]
+    return [
+        f"static const dtmm_output_params output = {scope.output(op)};",
+        scope.tensor("in", op.input),
+        scope.tensor("out", op.output),
+        f"return dtmm_fully_connected_s8(&output, dtmm_model_weights_{number}, {layer.in_stride}, "
+        f"dtmm_model_params_{number}, &in, &out);",
+    ]
+
+
+def _add(scope: _Scope, op: ir.Add) -> list[str]:
+    network = scope.deployment.network
+    parameters = add_parameters(network, op)
+    operands = (
+        f"{network.tensors[name].zero_point}, {rescale.multiplier}, {rescale.shift}"
+        for name, rescale in zip(op.inputs, parameters.inputs, strict=True)
+    )
+    output = f"{parameters.output.multiplier}, {parameters.output.shift}"
+    return [
+        f"static const dtmm_add_params add = {{{', '.join(operands)}, {ADD_LEFT_SHIFT}, "
+        f"{output}, {scope.output(op)}}};",
+        scope.tensor("a", op.inputs[0]),
+        scope.tensor("b", op.inputs[1]),
+        scope.tensor("out", op.output),
+        "return dtmm_add_s8(&add, &a, &b, &out);",
+    ]
+
+
+def _pool(function: str) -> Callable[[_Scope, Any], list[str]]:
+    def write(scope: _Scope, op: ir.MaxPool2D | ir.AveragePool2D) -> list[str]:
+        geometry = (*op.window, *op.stride, op.padding[0], op.padding[1])
+        return [
+            f"static const dtmm_pool_params pool = {{{', '.join(map(str, geometry))}, "
+            f"{scope.output(op)}}};",
+            scope.tensor("in", op.input),
+            scope.tensor("out", op.output),
+            f"return {function}(&pool, &in, &out);",
+        ]
+
+    return write
+
+
+def _mean(scope: _Scope, op: ir.Mean) -> list[str]:
+    network = scope.deployment.network
+    rescale = mean_rescale(network, op)
+    return [
+        f"static const dtmm_mean_params mean = {{{network.tensors[op.input].zero_point}, "
+        f"{rescale.multiplier}, {rescale.shift}, {scope.output(op)}}};",
+        scope.tensor("in", op.input),
+        scope.tensor("out", op.output),
+        "return dtmm_mean_s8(&mean, &in, &out);",
+    ]
+
+
+_WRITERS: Mapping[type, Callable[[_Scope, Any], list[str]]] = {
+    ir.Conv2D: _conv,
+    ir.FullyConnected: _fully_connected,
+    ir.Add: _add,
+    ir.MaxPool2D: _pool("dtmm_max_pool_s8"),
+    ir.AveragePool2D: _pool("dtmm_average_pool_s8"),
+    ir.Mean: _mean,
+}
+
+
+def step_views(deployment: Deployment, steps: tuple[StepCode, ...]) -> list[dict[str, Any]]:
+    """Per step but the last, its output's view with the offset from the start of the arena."""
+    rows = []
+    for step in steps[:-1]:
+        shape = deployment.network.tensors[step.tensor].shape
+        view = view_of(deployment.layout, step.tensor, shape)
+        offset = deployment.arena.buffers[view.buffer] + view.offset
+        rows.append({**view.__dict__, "offset": offset, "title": step.title})
+    return rows

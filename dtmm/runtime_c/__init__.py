@@ -1,0 +1,21 @@
+"""The C library as files: what a build needs to know to compile it."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+
+def folder() -> Path:
+    """The library's root: CMakeLists.txt, include/, src/, cmake/."""
+    return Path(str(resources.files("dtmm.runtime_c")))
+
+
+def include_dir() -> Path:
+    """The folder to pass with -I; the headers are dtmm/*.h in it."""
+    return folder() / "include"
+
+
+def sources() -> tuple[Path, ...]:
+    """Every C source of the library; a linker that drops unused sections keeps what is called."""
+    return tuple(sorted((folder() / "src").glob("*.c")))

@@ -1,0 +1,33 @@
+"""How weights lie in flash: encode, decode and size of every format (numpy only)."""
+
+from __future__ import annotations
+
+from dtmm.storage.dense import Dense, decode_dense, dense_size, encode_dense, encode_im2col
+from dtmm.storage.formats import FORMATS, Stored, WeightFormat, decode, weight_format
+from dtmm.storage.fwcs import Fwcs, decode_fwcs, encode_fwcs, fwcs_size
+from dtmm.storage.parameters import folded_bias, pack_channel_params
+from dtmm.storage.scratch import dense_scratch, fwcs_scratch, im2col_scratch
+from dtmm.storage.stored import StorageSize
+
+__all__ = [
+    "FORMATS",
+    "Dense",
+    "Fwcs",
+    "StorageSize",
+    "Stored",
+    "WeightFormat",
+    "decode",
+    "decode_dense",
+    "decode_fwcs",
+    "dense_scratch",
+    "dense_size",
+    "encode_dense",
+    "encode_fwcs",
+    "encode_im2col",
+    "folded_bias",
+    "fwcs_scratch",
+    "fwcs_size",
+    "im2col_scratch",
+    "pack_channel_params",
+    "weight_format",
+]
