@@ -21,7 +21,8 @@ class Dataset:
     """Images [N, H, W, C] uint8 and labels [N] int64, split into training and test.
 
     A network's input is (pixel / 255 - mean) / std, float32. Anything that is chosen (a threshold,
-    an epoch) is chosen on a part of the training images, never on the test images.
+    an epoch) is chosen on a part of the training images, never on the test images. `mirror`: a
+    mirrored image keeps its class, so training may flip it.
 
     Raises:
         DataError: shapes, counts or labels do not fit together.
@@ -35,6 +36,7 @@ class Dataset:
     classes: tuple[str, ...]
     mean: float
     std: float
+    mirror: bool = True
 
     def __post_init__(self) -> None:
         for split, images, labels in (

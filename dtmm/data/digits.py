@@ -36,6 +36,7 @@ def load_digits(folder: Path | None = None) -> Dataset:
         test_images=images[:TEST_IMAGES],
         test_labels=labels[:TEST_IMAGES],
         classes=tuple("0123456789"),
+        mirror=False,
         mean=0.3049,
         std=0.3757,
     )

@@ -22,7 +22,6 @@ Defines = Mapping[str, str | int | None]
 TARGETS: dict[str, str] = {"m55": "cortex-m55", "m55-scalar": "cortex-m55+nomve"}
 
 _FIRMWARE_SOURCES = ("startup.c", "semihosting.c", "report.c", "region.c", "stack.S")
-_HEADER_SUFFIXES = {".h", ".hpp", ".inc", ".def"}
 _COMMON_FLAGS = ("-std=gnu11", "-O3", "-fomit-frame-pointer", "-ffp-contract=off")
 
 
@@ -74,14 +73,14 @@ def build_elf(
         for folder in ("product", "harness"):
             (work / folder).mkdir()
 
-        def compile_one(job: tuple[int, tuple[str, Path]]) -> str:
-            number, (folder, source) = job
-            target_object = f"{folder}/{number:03d}_{source.stem}.o"
-            publish(_object(source, options, includes), work / target_object)
-            return target_object
+        def compile_one(number: int, job: tuple[str, Path]) -> str:
+            folder, source = job
+            made = f"{folder}/{number:03d}_{source.stem}.o"
+            _object(source, options, includes, work / made)
+            return made
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(compile_one, enumerate(jobs)))
+            objects = list(pool.map(compile_one, range(len(jobs)), jobs))
         used = _link(work, objects, memory)
         publish(work / "firmware.elf", out_elf)
     compiler = f"clang {clang.version}, linked by arm-none-eabi-gcc {gcc.version}"
@@ -172,35 +171,24 @@ def _newlib_headers() -> Path:
     )
 
 
-def _object(source: Path, options: Sequence[str], includes: Sequence[Path]) -> Path:
-    """The object file of one source, from the cache when nothing it depends on has changed.
+def _object(source: Path, options: Sequence[str], includes: Sequence[Path], made: Path) -> None:
+    """Compiles one source to `made`, or copies it from the cache.
 
-    The key holds the content of every header in the include folders and beside the source, which
-    is coarse and safe: a changed header recompiles more than it must.
+    The key holds the preprocessed text, hence every header. Only .incbin reads files that the
+    preprocessor does not see: such a source is compiled each time.
     """
     [source] = _existing([source])
-    folders = [source.parent, *includes]
-    headers = sorted({h for f in folders for h in f.rglob("*") if h.suffix in _HEADER_SUFFIXES})
+    where = [f"-I{folder}" for folder in includes]
+    command: list[str | Path] = [*options, *where, source]
+    text = run_tool("clang", ["-E", "-P", *command])
     clang = require_tool("clang")
-    key = digest(
-        [
-            str(clang.found_path),
-            str(clang.version),
-            *options,
-            # an object names neither folder, so only contents and relative names matter
-            source.name,
-            source.read_bytes(),
-            *(part for h in headers for part in (h.name, h.read_bytes())),
-        ]
-    )
+    key = digest([str(clang.found_path), str(clang.version), source.suffix, *options, text])
     kept = cache_dir() / "objects" / f"{key}.o"
-    if not kept.is_file():
-        with tempfile.TemporaryDirectory(prefix="dtmm-build-") as name:
-            made = Path(name) / "made.o"
-            where = [f"-I{folder}" for folder in includes]
-            run_tool("clang", [*options, *where, "-c", source, "-o", made])
-            publish(made, kept)
-    return kept
+    if ".incbin" in text or not kept.is_file():
+        run_tool("clang", ["-c", *command, "-o", made])
+        publish(made, kept)
+    else:
+        publish(kept, made)
 
 
 def _link(work: Path, objects: Sequence[str], memory: MemoryMap) -> MemoryMap:

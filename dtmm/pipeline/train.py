@@ -40,7 +40,7 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         batch=settings.batch,
         lr=settings.lr,
         weight_decay=settings.weight_decay,
-        flip=config.data.name != "digits",
+        flip=dataset.mirror,
         seed=settings.seed,
     )
     with progress.bar("training") as bar:

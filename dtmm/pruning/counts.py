@@ -47,7 +47,7 @@ def kept_counts(before: Network, after: Network) -> tuple[KeptCounts, ...]:
     counts = []
     for old_op, new_op in zip(before.convs(), after.convs(), strict=True):
         old, new = before.params[old_op.weight], after.params[new_op.weight]
-        kept = new.any(axis=3)
+        kept = np.any(new != 0, axis=3)
         counts.append(
             KeptCounts(
                 name=old_op.name,
@@ -59,7 +59,7 @@ def kept_counts(before: Network, after: Network) -> tuple[KeptCounts, ...]:
                 original_filterlets=int(np.prod(old.shape[:3])),
                 weights=int(kept.sum()) * new.shape[3],
                 original_weights=old.size,
-                dead_filters=int((~kept.any(axis=(1, 2))).sum()),
+                dead_filters=int((kept.reshape(len(kept), -1).sum(axis=1) == 0).sum()),
             )
         )
     return tuple(counts)

@@ -1,10 +1,11 @@
 """First-order terms of removing each pruning unit, one set per training batch.
 
-The loss is the mean cross-entropy of the batch, in nats. Removing a filterlet sets its weights w to
-zero, which changes the loss by -sum(w * dL/dw) to first order; removing a channel sets its gate from
-one to zero, which changes it by -dL/dgate, the sum of activation * gradient wherever a layer reads
-the group (a residual group has one gate, so its members are summed). Batch normalization is frozen:
-with batch statistics the loss does not depend on a filter's scale and sum(w * dL/dw) vanishes.
+The loss is the mean cross-entropy of the batch, in nats. Removing a filterlet sets its weights w
+to zero, which changes the loss by -sum(w * dL/dw) to first order; removing a channel sets its gate
+from one to zero, which changes it by -dL/dgate, the sum of activation * gradient wherever a layer
+reads the group (a residual group has one gate, so its members are summed). Batch normalization is
+frozen: with batch statistics the loss does not depend on a filter's scale and sum(w * dL/dw)
+vanishes.
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ import torch.nn.functional as F
 from dtmm.network.ir import Network
 from dtmm.training.batches import Batch
 from dtmm.training.executor import Executor
-
-
-
 
 Floats = npt.NDArray[np.float64]
 

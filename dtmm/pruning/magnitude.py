@@ -16,10 +16,10 @@ from dtmm.training.batches import Batch
 def magnitude(network: Network, batches: Iterable[Batch] = ()) -> Importance:
     """Squared L2 norm, scaled so that the scores of a layer sum to one; NOT in nats.
 
-    A filterlet's score is its share of its layer's sum of squared weights; a channel's is the sum of
-    the shares of the filters that produce it, divided by the number of producers. It ranks units
-    within a layer; sums over layers only say how much of the weights' energy goes, so a loss budget
-    has no meaning with it. `batches` are not read.
+    A filterlet's score is its share of its layer's sum of squared weights; a channel's is the mean
+    of the shares of the filters that produce it. It ranks units within a layer; sums over layers
+    only say how much of the weights' energy goes, so a loss budget has no meaning with it.
+    `batches` are not read.
     """
     shares: dict[str, Floats] = {}
     for op in network.ops:

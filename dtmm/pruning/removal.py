@@ -65,7 +65,7 @@ def _prune_filterlets(network: Network, masks: Mapping[str, Mask]) -> Network:
     params = dict(network.params)
     for name, mask in masks.items():
         if name not in convs:
-            raise DtmmError(f"selection names convolution '{name}', which the network does not have")
+            raise DtmmError(f"selection names convolution '{name}', the network has {[*convs]}")
         key = convs[name].weight
         expected = (*params[key].shape[:3], 1)
         if mask.shape != expected:
@@ -109,6 +109,6 @@ def _check_channels(groups: tuple[ChannelGroup, ...], masks: Mapping[str, Mask])
             raise DtmmError(f"channel mask of group '{name}' keeps 0 channels, expected at least 1")
         if not group.prunable and not mask.all():
             raise DtmmError(
-                f"channel mask of group '{name}' removes {int((~mask).sum())} channels, expected 0: "
-                "it holds an input or output of the network"
+                f"channel mask of group '{name}' removes {int((~mask).sum())} channels, "
+                "expected 0: it holds an input or output of the network"
             )

@@ -2,9 +2,9 @@
 Neural Network Pruning"; Theis et al. 2018, "Faster gaze prediction with dense networks and Fisher
 pruning").
 
-With the Fisher information in place of the Hessian, removing a unit raises the loss by half the mean
-over images of its squared first-order term (sum over the unit first, square afterwards). That is in
-nats, unlike the plain square, and does not depend on the batch size.
+With the Fisher information in place of the Hessian, removing a unit raises the loss by half the
+mean over images of its squared first-order term (sum over the unit first, square afterwards). That
+is in nats, unlike the plain square, and does not depend on the batch size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dtmm.training.batches import Batch
 
 
 def _half_second_moment(terms: list[Floats], batch_size: float) -> Floats:
-    """Half the mean square over images, from batch means: B * (variance between batches) + mean^2."""
+    """Half the mean square over images; their variance is B times that between batches."""
     values = np.stack(terms)
     variance = values.var(axis=0, ddof=1) if len(terms) > 1 else np.zeros_like(values[0])
     moment: Floats = 0.5 * (batch_size * variance + values.mean(axis=0) ** 2)

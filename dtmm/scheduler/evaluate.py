@@ -46,22 +46,31 @@ def evaluate(problem: Problem, levels: Sequence[int], options: Sequence[int]) ->
         latency += float(group.latency[j])
         flash += float(group.flash[j])
         loss += float(group.loss[j])
-    scratch: list[float] = []
     used: set[str] = set()
     for layer, k in zip(problem.layers, options, strict=True):
         at = (levels[layer.input_group], levels[layer.output_group], k)
         latency += float(layer.latency[at])
         flash += float(layer.flash[at])
         loss += float(layer.loss[at])
-        scratch.append(float(layer.scratch[at]))
         used.add(layer.kernels[k])
     code = problem.kernel_code or {}
     flash += sum(code.get(kernel, 0.0) for kernel in sorted(used))
-    peak = 0.0
+    sram = max(step_bytes(problem, levels, options), default=problem.fixed_sram)
+    return Totals(latency, flash, sram, loss)
+
+
+def step_bytes(problem: Problem, levels: Sequence[int], options: Sequence[int]) -> list[float]:
+    """SRAM in use at every step of the problem, in bytes."""
+    used = []
     for step in problem.steps:
-        live = sum(float(size[levels[g]]) for g, size in step.groups.items())
-        peak = max(peak, step.fixed + live + (0.0 if step.layer is None else scratch[step.layer]))
-    return Totals(latency, flash, problem.fixed_sram + peak, loss)
+        size = problem.fixed_sram + step.fixed
+        size += sum(float(at_level[levels[g]]) for g, at_level in step.groups.items())
+        if step.layer is not None:
+            layer = problem.layers[step.layer]
+            at = (levels[layer.input_group], levels[layer.output_group], options[step.layer])
+            size += float(layer.scratch[at])
+        used.append(size)
+    return used
 
 
 def limit(budget: float | None) -> float:

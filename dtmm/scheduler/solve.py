@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 from dtmm.errors import ConfigError, DtmmError, InfeasibleError
@@ -10,6 +11,9 @@ from dtmm.scheduler.infeasible import explain_infeasible
 from dtmm.scheduler.problem import Problem, Schedule
 from dtmm.scheduler.solvers import Outcome, Solver, get_solver
 from dtmm.scheduler.validate import validate
+
+FIRST_AID_S = 5.0
+"""What the greedy search may take after an exact solver's time limit, if that was shorter."""
 
 
 def solve(
@@ -24,7 +28,8 @@ def solve(
     Args:
         solver: a name of `list_solvers()`, or "auto" for the best exact one installed.
         gap: relative gap at which optimality counts as proven.
-        time_limit_s: at the limit the best schedule so far is returned as "feasible" with its gap.
+        time_limit_s: at the limit the best schedule so far (a greedy one if the solver has none)
+            is returned as "feasible" with its true gap.
         threads: of the solver.
 
     Raises:
@@ -38,15 +43,25 @@ def solve(
     chosen = get_solver(solver)
     started = time.perf_counter()
     outcome = chosen.minimise(problem, "latency", gap, time_limit_s, threads)
-    seconds = time.perf_counter() - started
     if outcome.status == "infeasible":
         raise InfeasibleError(explain_infeasible(problem, time_limit_s, threads))
+    if outcome.status == "unknown" and chosen.exact:
+        outcome = _first_aid(problem, outcome, time_limit_s)
+    seconds = time.perf_counter() - started
     if outcome.decision is None:
+        way_out = "raise the time limit or relax a budget" if chosen.exact else "try an exact one"
         raise DtmmError(
             f"problem {problem.name!r}: solver {chosen.name} found no schedule "
-            f"within {time_limit_s:g} s; raise the time limit or relax a budget"
+            f"in {time_limit_s:g} s at most; {way_out}"
         )
     return _schedule(problem, chosen, outcome, outcome.decision, gap, seconds)
+
+
+def _first_aid(problem: Problem, outcome: Outcome, time_limit_s: float) -> Outcome:
+    """A greedy decision for an exact solver that found none in time; its bound still holds."""
+    seconds = max(time_limit_s, FIRST_AID_S)
+    greedy = get_solver("greedy").minimise(problem, "latency", 0.0, seconds, 1)
+    return dataclasses.replace(greedy, bound=outcome.bound)
 
 
 def _check_arguments(gap: float, time_limit_s: float, threads: int) -> None:

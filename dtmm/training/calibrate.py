@@ -1,4 +1,4 @@
-"""What a float network does on training images: activation ranges and batch normalization statistics."""
+"""What training images do in a float network: activation ranges, batch normalization statistics."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from dtmm.training.loop import LoopConfig, accuracy, cross_entropy, train
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a training log: mean training loss (nats), test accuracy (share), wall time (s)."""
+    """A line of a training log: mean training loss (nats), test accuracy (share), wall time (s)."""
 
     epoch: int
     loss: float

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -63,11 +63,14 @@ class _Convolution(_Operator):
         self.op = op
         self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)).permute(0, 3, 1, 2))
         self.bias = None if op.bias is None else _parameter(network.params[op.bias])
-        kept = weight.any(axis=3)
-        mask = None if kept.all() else torch.from_numpy(kept[:, None].astype(np.float32))
+        kept = np.any(weight != 0, axis=3, keepdims=True)
+        mask = None if kept.all() else torch.from_numpy(kept.astype(np.float32)).permute(0, 3, 1, 2)
         self.register_buffer("mask", mask, persistent=False)
         if mask is not None:
-            self.weight.register_hook(lambda gradient: gradient * self.mask)
+            self.weight.register_hook(self._masked)  # type: ignore[no-untyped-call]
+
+    def _masked(self, values: Tensor) -> Tensor:
+        return values if self.mask is None else values * self.mask
 
     def apply_mask(self) -> None:
         if self.mask is not None:
@@ -185,7 +188,7 @@ class _Reshape(_Operator):
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
-_OPERATORS: Mapping[type, Callable[[ir.Op, ir.Network], _Operator]] = {
+_OPERATORS: Mapping[type, Callable[[Any, ir.Network], _Operator]] = {
     ir.Conv2D: _Convolution,
     ir.FullyConnected: _FullyConnected,
     ir.BatchNorm: _BatchNorm,
@@ -195,7 +198,7 @@ _OPERATORS: Mapping[type, Callable[[ir.Op, ir.Network], _Operator]] = {
     ir.AveragePool2D: _AveragePool,
     ir.Mean: _Mean,
     ir.Reshape: _Reshape,
-}  # type: ignore[assignment, dict-item]  # each constructor takes its own operator class
+}
 
 
 def _check(network: ir.Network) -> None:
@@ -240,7 +243,8 @@ class Executor(nn.Module):
 
     def gates(self) -> dict[str, Tensor]:
         """A gate of ones, [C] float32 with gradient, for every prunable channel group."""
-        return {g.name: torch.ones(g.channels, requires_grad=True) for g in self.groups if g.prunable}
+        prunable = [group for group in self.groups if group.prunable]
+        return {group.name: torch.ones(group.channels, requires_grad=True) for group in prunable}
 
     def forward(
         self,

@@ -12,7 +12,7 @@ from dtmm.data import Dataset
 from dtmm.network.ir import Network
 from dtmm.training.calibrate import reestimate_batch_norm
 from dtmm.training.executor import Executor
-from dtmm.training.loop import Loss, LoopConfig, cross_entropy, train
+from dtmm.training.loop import LoopConfig, Loss, cross_entropy, train
 
 
 def finetune(
@@ -43,6 +43,7 @@ def finetune(
         batch=config.batch,
         lr=config.lr,
         weight_decay=config.weight_decay,
+        flip=dataset.mirror,
         seed=config.seed,
     )
     loss = cross_entropy(config.label_smoothing)
@@ -55,7 +56,8 @@ def finetune(
 def distillation(hard: Loss, teacher: torch.nn.Module, share: float, temperature: float) -> Loss:
     """(1 - share) * hard + share * T^2 * KL(teacher || student), both softened by T.
 
-    Hinton et al. 2015, "Distilling the knowledge in a neural network"; T^2 keeps the gradient's size.
+    Hinton et al. 2015, "Distilling the knowledge in a neural network"; T^2 keeps the size of the
+    gradient whatever T is.
     """
     teacher = teacher.eval().requires_grad_(False)
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

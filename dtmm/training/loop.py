@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dtmm.data import Dataset
+from dtmm.data.dataset import Dataset, Floats, Images, Labels
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """loss(images, logits, labels) -> scalar."""
@@ -18,7 +18,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """SGD with Nesterov momentum; the rate rises over the first `warmup` share, then follows a cosine.
+    """SGD with Nesterov momentum; the rate rises over the share `warmup`, then follows a cosine.
 
     Attributes:
         epochs: passes; images_per_epoch: training images per pass (None: all).
@@ -40,7 +40,7 @@ class LoopConfig:
     seed: int = 0
 
 
-def to_tensor(images: np.ndarray) -> torch.Tensor:
+def to_tensor(images: Floats) -> torch.Tensor:
     """[N, H, W, C] float32 to torch's [N, C, H, W] in channels-last memory."""
     return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).permute(0, 3, 1, 2)
 
@@ -60,21 +60,20 @@ def batches(
         )
 
 
-def augment(
-    images: np.ndarray, rng: np.random.Generator, config: LoopConfig
-) -> np.ndarray:
+def augment(images: Images, rng: np.random.Generator, config: LoopConfig) -> Images:
     """Mirror half of the images and shift each by its own offset; new pixels are 0."""
     count, height, width, _ = images.shape
     if config.flip:
-        mirrored = rng.random(count) < 0.5
-        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        mirrored = rng.random((count, 1, 1, 1)) < 0.5
+        images = np.where(mirrored, images[:, :, ::-1], images)
     if not config.shift:
         return images
     pad = config.shift
     padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    rows = rng.integers(0, 2 * pad + 1, count)[:, None] + np.arange(height)
-    columns = rng.integers(0, 2 * pad + 1, count)[:, None] + np.arange(width)
-    return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    rows = rng.integers(0, 2 * pad + 1, (count, 1, 1)) + np.arange(height)[:, None]
+    columns = rng.integers(0, 2 * pad + 1, (count, 1, 1)) + np.arange(width)
+    shifted: Images = padded[np.arange(count)[:, None, None], rows, columns]
+    return shifted
 
 
 def steps_per_epoch(dataset: Dataset, config: LoopConfig) -> int:
@@ -119,7 +118,7 @@ def train(
             with torch.autocast("cpu", torch.bfloat16, enabled=config.amp):
                 value = loss(images, module(images), labels)
             optimizer.zero_grad()
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             if after_step is not None:
@@ -144,7 +143,7 @@ def cross_entropy(label_smoothing: float = 0.0) -> Loss:
 
 @torch.no_grad()
 def accuracy(
-    module: nn.Module, dataset: Dataset, images: np.ndarray, labels: np.ndarray, batch: int = 500
+    module: nn.Module, dataset: Dataset, images: Images, labels: Labels, batch: int = 500
 ) -> float:
     """Share of [N, H, W, C] uint8 images that the module, in eval mode, puts in their class."""
     module.eval()

@@ -56,7 +56,7 @@ DTMM_INLINE sums2x2 windows2x2(const uint16_t *stream, const int8_t *w0, const i
 }
 
 static void tile_dense(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
-  const uint32x4_t out_pixel = vldrwq_u32(job->out_pixel);
+  const dtmm_tile_output to = dtmm_tile_output_of(job);
   const int32_t filter_bytes = job->stream[0] * job->stream[1] * DTMM_VECTOR_BYTES;
   const int32_t next = job->out_channels > 1; /* distance to a pair's second filter */
   const int8_t *w = job->weights;
@@ -73,8 +73,8 @@ static void tile_dense(const dtmm_tile_job *job, const int8_t *in, int8_t *out) 
         windows2x2(job->stream, w, w1, in + job->in_pixel[2], in + job->in_pixel[3], start);
     const int32x4_t sums0 = {s.s00, s.s01, t.s00, t.s01};
     const int32x4_t sums1 = {s.s10, s.s11, t.s10, t.s11};
-    dtmm_store_tile(job, channel, sums0, out, out_pixel);
-    dtmm_store_tile(job, channel + next, sums1, out + next, out_pixel);
+    dtmm_store_tile(to, channel, sums0, out);
+    dtmm_store_tile(to, channel + next, sums1, out + next);
     w += 2 * filter_bytes, channel += 2, out += 2;
   }
 }

@@ -8,7 +8,7 @@
 
 DTMM_INLINE void tile_of_windows(const dtmm_tile_job *job, const int8_t *in, int8_t *out,
                                  const int32_t bytes) {
-  const uint32x4_t out_pixel = vldrwq_u32(job->out_pixel);
+  const dtmm_tile_output to = dtmm_tile_output_of(job);
   const int8_t *x0 = in, *x1 = in + job->in_pixel[1];
   const int8_t *x2 = in + job->in_pixel[2], *x3 = in + job->in_pixel[3];
   const int8_t *w = job->weights;
@@ -25,7 +25,7 @@ DTMM_INLINE void tile_of_windows(const dtmm_tile_job *job, const int8_t *in, int
       a3 = vmladavaq_s8(a3, v, vldrbq_s8(x3 + c));
     }
     const int32x4_t sums = {a0, a1, a2, a3};
-    dtmm_store_tile(job, channel, sums, out, out_pixel);
+    dtmm_store_tile(to, channel, sums, out);
   }
 }
 

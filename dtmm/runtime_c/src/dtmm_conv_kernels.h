@@ -11,14 +11,25 @@
 
 #include "dtmm_mve.h"
 
+/* What every store of a tile needs, in registers: stores to `out` might alias the job otherwise. */
+typedef struct {
+  uint32x4_t pixel;
+  int32x4_t low, high;
+  int32_t zero_point;
+} dtmm_tile_output;
+
+DTMM_INLINE dtmm_tile_output dtmm_tile_output_of(const dtmm_tile_job *job) {
+  const dtmm_tile_output o = {vldrwq_u32(job->out_pixel), vdupq_n_s32(job->output.activation_min),
+                              vdupq_n_s32(job->output.activation_max), job->output.zero_point};
+  return o;
+}
+
 /* Requantizes the tile's four sums of one output channel and stores a byte each. */
-DTMM_INLINE void dtmm_store_tile(const dtmm_tile_job *job, const dtmm_channel_params *channel,
-                                 int32x4_t sums, int8_t *out, uint32x4_t out_pixel) {
+DTMM_INLINE void dtmm_store_tile(dtmm_tile_output to, const dtmm_channel_params *channel,
+                                 int32x4_t sums, int8_t *out) {
   int32x4_t v = dtmm_vrequantize(sums, channel->multiplier, channel->shift);
-  v = vaddq_n_s32(v, job->output.zero_point);
-  v = dtmm_vclamp(v, vdupq_n_s32(job->output.activation_min),
-                  vdupq_n_s32(job->output.activation_max));
-  vstrbq_scatter_offset_s32(out, out_pixel, v);
+  v = dtmm_vclamp(vaddq_n_s32(v, to.zero_point), to.low, to.high);
+  vstrbq_scatter_offset_s32(out, to.pixel, v);
 }
 
 #else

@@ -12,10 +12,20 @@
 #define DTMM_USE_MVE 0
 #endif
 
+#if defined(__clang__)
+#define DTMM_NO_UNROLL _Pragma("clang loop unroll(disable) vectorize(disable)")
+#elif defined(__GNUC__)
+#define DTMM_NO_UNROLL _Pragma("GCC unroll 1")
+#else
+#define DTMM_NO_UNROLL
+#endif
+
 #if defined(__GNUC__)
+#define DTMM_NO_INLINE __attribute__((noinline))
 #define DTMM_INLINE static inline __attribute__((always_inline))
 #define DTMM_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 #else
+#define DTMM_NO_INLINE
 #define DTMM_INLINE static inline
 #define DTMM_UNLIKELY(condition) (condition)
 #endif

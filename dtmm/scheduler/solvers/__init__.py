@@ -5,10 +5,14 @@ from __future__ import annotations
 from dtmm.errors import ConfigError, ToolchainError
 from dtmm.scheduler.solvers.base import Outcome, Solver
 from dtmm.scheduler.solvers.brute_force import BruteForce
+from dtmm.scheduler.solvers.greedy import Greedy
 from dtmm.scheduler.solvers.pulp_cbc import Cbc
 from dtmm.scheduler.solvers.pulp_highs import Highs
+from dtmm.scheduler.solvers.uniform import Uniform
 
-SOLVERS: dict[str, type[Solver]] = {solver.name: solver for solver in (Highs, Cbc, BruteForce)}
+SOLVERS: dict[str, type[Solver]] = {
+    solver.name: solver for solver in (Highs, Cbc, BruteForce, Greedy, Uniform)
+}
 """In order of preference: "auto" takes the first exact one that is installed."""
 
 

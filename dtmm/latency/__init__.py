@@ -1,0 +1,8 @@
+"""What a layer costs: the measured latency table and anything else that answers the same question."""
+
+from __future__ import annotations
+
+from dtmm.latency.base import CostModel
+from dtmm.latency.table import Cost, LatencyTable, OpShape, Point
+
+__all__ = ["Cost", "CostModel", "LatencyTable", "OpShape", "Point"]

@@ -1,0 +1,170 @@
+/* Runs single operators on generated data, each in a counted region, and reports a checksum of its
+ * output. The same file runs on the host (host_report.c): equal checksums show that what was
+ * measured computes what it should.
+ *
+ * The points come from the file "points.bin": little-endian int32, the fields of `point` each. */
+#include "dtmm/conv.h"
+#include "dtmm/ops.h"
+#include "dtmm_firmware.h"
+
+enum { CONV_IM2COL, CONV_DENSE, CONV_FWCS, FULLY_CONNECTED, ADD, MAX_POOL, AVERAGE_POOL, MEAN };
+
+typedef struct {
+  int32_t kernel, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int32_t pad_top, pad_left, in_halo, out_halo;
+  int32_t in_multiple; /* the input's pixel stride is in_channels rounded up to this */
+  int32_t in_h, in_w, out_h, out_w, in_channels, out_channels, filterlets;
+} point;
+
+/* Sizes are measure.py's LIMITS. */
+#define ALIGNED __attribute__((aligned(16)))
+static ALIGNED int8_t in_data[IN_BYTES], in2_data[IN_BYTES], out_data[OUT_BYTES];
+static ALIGNED int8_t weights[WEIGHT_BYTES], scratch[SCRATCH_BYTES];
+static ALIGNED uint8_t masks[INDEX_BYTES];
+static ALIGNED dtmm_channel_params params[CHANNELS];
+static uint32_t order[FILTERLETS];
+
+static uint32_t state;
+static uint32_t random_word(void) {
+  state ^= state << 13;
+  state ^= state >> 17;
+  state ^= state << 5;
+  return state;
+}
+
+static int32_t round_up(int32_t value, int32_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+static dtmm_tensor view(int8_t *data, int h, int w, int c, int multiple, int halo) {
+  const int32_t pixel = round_up(c, multiple), row = (w + halo) * pixel;
+  const dtmm_tensor tensor = {data + halo * (row + pixel), h, w, c, pixel, row, halo};
+  return tensor;
+}
+
+/* Exactly p->filterlets bits, at least one in every filter: how the scheduler selects. */
+static void make_masks(const point *p) {
+  const int positions = p->kernel_h * p->kernel_w, bytes = (positions + 7) / 8;
+  for (int i = 0; i < p->out_channels * bytes; i++) masks[i] = 0;
+  int32_t left = p->filterlets, others = 0;
+  for (int f = 0; f < p->out_channels; f++) {
+    const int first = (int)(random_word() % (uint32_t)positions);
+    for (int k = 0; k < positions; k++) {
+      if (k == first && left > 0) {
+        masks[f * bytes + k / 8] |= (uint8_t)(1 << k % 8);
+        left--;
+      } else {
+        order[others++] = (uint32_t)(f * positions + k);
+      }
+    }
+  }
+  for (int32_t i = 0; i < left; i++) {
+    const int32_t j = i + (int32_t)(random_word() % (uint32_t)(others - i));
+    const uint32_t chosen = order[j];
+    order[j] = order[i];
+    masks[chosen / positions * bytes + chosen % positions / 8] |=
+        (uint8_t)(1 << chosen % positions % 8);
+  }
+}
+
+/* Multipliers that bring sums of `products` random products into the int8 range. */
+static void make_params(int channels, int32_t products) {
+  int bits = 0;
+  while (1 << (2 * bits) < products) bits++;
+  for (int c = 0; c < channels; c++) {
+    params[c].bias = (int32_t)(random_word() % 20001u) - 10000;
+    params[c].multiplier = (1 << 30) + (int32_t)(random_word() & 0x3fffffff);
+    params[c].shift = -(6 + bits + (int32_t)(random_word() & 1));
+  }
+}
+
+static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *scratch_bytes) {
+  const dtmm_output_params output = {-7, -128, 127};
+  const dtmm_tensor in = view(in_data, p->in_h, p->in_w, p->in_channels, p->in_multiple, p->in_halo);
+  const dtmm_tensor in2 = view(in2_data, p->in_h, p->in_w, p->in_channels, p->in_multiple, p->in_halo);
+  dtmm_status status = DTMM_UNSUPPORTED;
+  *out = view(out_data, p->out_h, p->out_w, p->out_channels, 16, p->out_halo);
+  *scratch_bytes = 0;
+
+#define MEASURED(call)      \
+  do {                      \
+    dtmm_region_begin(id);  \
+    status = (call);        \
+    dtmm_region_end();      \
+  } while (0)
+#define CONV(name)                                                                     \
+  do {                                                                                 \
+    *scratch_bytes = name##_get_buffer_size(&conv, &stored, &in, out);                 \
+    MEASURED(name(&conv, &stored, &in, out, scratch, sizeof scratch));                 \
+  } while (0)
+
+  if (p->kernel <= CONV_FWCS) {
+    const dtmm_conv_params conv = {p->kernel_h,   p->kernel_w, p->stride_h, p->stride_w, p->dilation_h,
+                                   p->dilation_w, p->pad_top,  p->pad_left, output};
+    const int32_t window = p->kernel_h * p->kernel_w * p->in_channels;
+    const int32_t stride = p->kernel == CONV_IM2COL ? round_up(window, 16) : in.pixel_stride;
+    const dtmm_conv_weights stored = {p->out_channels, stride, weights,
+                                      p->kernel == CONV_FWCS ? masks : 0, params};
+    make_params(p->out_channels, window);
+    if (p->kernel == CONV_FWCS) make_masks(p);
+    if (p->kernel == CONV_IM2COL) CONV(dtmm_conv_im2col_s8);
+    if (p->kernel == CONV_DENSE) CONV(dtmm_conv_dense_s8);
+    if (p->kernel == CONV_FWCS) CONV(dtmm_conv_fwcs_s8);
+  } else if (p->kernel == FULLY_CONNECTED) {
+    const int32_t inputs = p->in_h * p->in_w * p->in_channels;
+    make_params(p->out_channels, inputs);
+    MEASURED(dtmm_fully_connected_s8(&output, weights, inputs, params, &in, out));
+  } else if (p->kernel == ADD) {
+    const dtmm_add_params add = {3, 1 << 30, 0, -5, 1342177280, 0, 20, 1610612736, -18, output};
+    MEASURED(dtmm_add_s8(&add, &in, &in2, out));
+  } else if (p->kernel == MAX_POOL || p->kernel == AVERAGE_POOL) {
+    const dtmm_pool_params pool = {p->kernel_h, p->kernel_w, p->stride_h, p->stride_w,
+                                   p->pad_top,  p->pad_left, output};
+    if (p->kernel == MAX_POOL) MEASURED(dtmm_max_pool_s8(&pool, &in, out));
+    if (p->kernel == AVERAGE_POOL) MEASURED(dtmm_average_pool_s8(&pool, &in, out));
+  } else if (p->kernel == MEAN) {
+    const dtmm_mean_params mean = {3, 1 << 30, -4, output};
+    MEASURED(dtmm_mean_s8(&mean, &in, out));
+  }
+  return status;
+}
+
+static uint32_t checksum(const dtmm_tensor *t) {
+  uint32_t hash = 2166136261u;
+  for (int32_t y = -t->halo; y < t->height + t->halo; y++)
+    for (int32_t x = -t->halo; x < t->width + t->halo; x++)
+      for (int32_t c = 0; c < t->channels; c++)
+        hash = (hash ^ (uint8_t)t->data[y * t->row_stride + x * t->pixel_stride + c]) * 16777619u;
+  return hash;
+}
+
+static void fill(int8_t *data, size_t size) {
+  for (size_t i = 0; i < size; i++) data[i] = (int8_t)(random_word() >> 11);
+}
+
+int main(void) {
+  uint32_t header[2]; /* number of points, seed */
+  if (dtmm_read_file("run.bin", 0, header, sizeof header) != (int32_t)sizeof header) {
+    dtmm_fail("run.bin is missing or too short");
+  }
+  const uint32_t count = header[0], seed = header[1];
+  state = seed;
+  fill(in_data, sizeof in_data);
+  fill(in2_data, sizeof in2_data);
+  fill(weights, sizeof weights);
+  for (uint32_t i = 0; i < count; i++) {
+    point p;
+    dtmm_tensor out;
+    size_t scratch_bytes;
+    if (dtmm_read_file("points.bin", i * sizeof p, &p, sizeof p) != (int32_t)sizeof p) {
+      dtmm_fail("points.bin is missing or too short");
+    }
+    state = seed + 2654435761u * (i + 1);
+    if (state == 0) state = 1;
+    const dtmm_status status = run(i, &p, &out, &scratch_bytes);
+    const uint32_t line[4] = {i, (uint32_t)-status, (uint32_t)scratch_bytes,
+                              status == DTMM_OK ? checksum(&out) : 0};
+    dtmm_report_u32("POINT", line, 4);
+  }
+  return 0;
+}

@@ -1,0 +1,235 @@
+"""Measures points on the simulated device: many operators per firmware, each in its own region."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtmm import runtime_c
+from dtmm.device.build import build_elf, build_host_program, firmware_dir
+from dtmm.device.cache import cache_dir, digest
+from dtmm.device.cycle_model import CycleModel
+from dtmm.device.provenance import collect_provenance
+from dtmm.device.qemu import Line, parse_lines, run_firmware
+from dtmm.errors import MeasurementError
+from dtmm.latency.table import Cost, LatencyTable, OpShape, Point, describe
+from dtmm.planning.nouns import VECTOR_BYTES, Buffer
+from dtmm.sweep import run_sweep
+
+KERNELS = (
+    "conv_im2col",
+    "conv_dense",
+    "conv_fwcs",
+    "fully_connected",
+    "add",
+    "max_pool",
+    "average_pool",
+    "mean",
+)
+"""Kernel ids in the order of harness.c's enum."""
+
+CHUNK = 128
+"""Points per firmware: large enough to amortise building, small enough to resume and to share."""
+
+LIMITS: Mapping[str, int] = {
+    "IN_BYTES": 384 << 10,
+    "OUT_BYTES": 384 << 10,
+    "WEIGHT_BYTES": 2 << 20,
+    "SCRATCH_BYTES": 96 << 10,
+    "INDEX_BYTES": 16 << 10,
+    "CHANNELS": 1024,
+    "FILTERLETS": 16 << 10,
+}
+"""Sizes of harness.c's buffers; together they fit the device's 4 MiB internal SRAM."""
+
+Row = dict[str, Any]
+
+
+def measure_points(
+    points: Iterable[Point],
+    store: Path,
+    seed: int = 1,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LatencyTable:
+    """Measure every point; what `store` already holds is not measured again.
+
+    Weights, inputs and filterlet patterns are random, from `seed`: patterns have exactly the
+    point's filterlets, at least one in each filter, otherwise uniform.
+
+    Args:
+        store: results file, appended chunk by chunk (`dtmm.sweep`).
+        executor: runs the chunks; None: one process per core.
+        progress: called with (chunks done, chunks in all).
+
+    Raises:
+        MeasurementError: an operator refuses a point, or device and host compute different outputs.
+        ToolchainError: a tool is missing or fails.
+    """
+    wanted = list(dict.fromkeys(points))
+    # Neighbouring points take similarly long; shuffling gives chunks of similar work.
+    random.Random(seed).shuffle(wanted)
+    chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
+    jobs = [{"points": [to_row(p) for p in chunk], "seed": seed} for chunk in chunks]
+    results = run_sweep(measure_chunk, jobs, store, executor, progress)
+    costs: dict[Point, Cost] = {}
+    provenance: dict[str, str] = {}
+    for chunk, result in zip(chunks, results, strict=True):
+        costs |= {p: Cost(**row) for p, row in zip(chunk, result["costs"], strict=True)}
+        provenance = result["provenance"]
+    return LatencyTable({p: costs[p] for p in sorted(costs)}, provenance)
+
+
+def measure_chunk(points: list[Row], seed: int) -> dict[str, Any]:
+    """Costs of some points and how they were measured, as JSON values. One firmware run."""
+    chunk = [from_row(row) for row in points]
+    with tempfile.TemporaryDirectory(prefix="dtmm-latency-") as name:
+        work = Path(name)
+        np.array([len(chunk), seed], "<u4").tofile(work / "run.bin")
+        np.array([_fields(point) for point in chunk], "<i4").tofile(work / "points.bin")
+        elf = build_elf(
+            model_sources=[],
+            runtime_sources=runtime_c.sources(),
+            harness_sources=[_folder() / "harness.c"],
+            out_elf=work / "harness.elf",
+            include_dirs=[runtime_c.include_dir()],
+            defines=LIMITS,
+        )
+        run = run_firmware(elf.path, count_regions=True, cwd=work)
+        reported = _reports(run.lines, chunk)
+        _compare(chunk, reported, _reports(_run_on_host(work), chunk))
+        model = CycleModel()
+        priced = model.price(elf.path, run.regions)
+        provenance = {
+            key: str(value) for key, value in collect_provenance(elf, model).to_dict().items()
+        }
+    provenance |= {"pattern_seed": str(seed), "patterns": "uniform, one filterlet per filter kept"}
+    costs = [
+        Cost(cost.cycles, cost.instructions, report.scratch)
+        for cost, report in zip(priced, reported, strict=True)
+    ]
+    return {"costs": [asdict(cost) for cost in costs], "provenance": provenance}
+
+
+def _run_on_host(work: Path) -> tuple[Line, ...]:
+    sources = [_folder() / "harness.c", _folder() / "host_report.c", *runtime_c.sources()]
+    headers = sorted(runtime_c.folder().rglob("*.h"))
+    key = digest([repr(LIMITS), *(path.read_bytes() for path in (*sources, *headers))])
+    program = cache_dir() / "latency" / key[:24]
+    if not program.is_file():
+        build_host_program(
+            sources=sources,
+            out=program,
+            include_dirs=[runtime_c.include_dir(), firmware_dir()],
+            defines=LIMITS,
+        )
+    done = subprocess.run([program], cwd=work, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MeasurementError(
+            f"the host's harness ended with status {done.returncode}: {done.stderr.strip()}"
+        )
+    return parse_lines(done.stdout)
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("dtmm.latency")))
+
+
+def to_row(point: Point) -> Row:
+    """A point as JSON values."""
+    return asdict(point)
+
+
+def from_row(row: Mapping[str, Any]) -> Point:
+    """The inverse of `to_row`, also after JSON made lists of tuples."""
+    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in row["shape"].items()}
+    return Point(**{**row, "shape": OpShape(**shape)})
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What the harness said of one point."""
+
+    scratch: int
+    checksum: int
+
+
+def _reports(lines: Sequence[Line], chunk: Sequence[Point]) -> list[_Report]:
+    rows = {row[0]: row[1:] for row in (ln.numbers() for ln in lines if ln.key == "POINT")}
+    if sorted(rows) != list(range(len(chunk))):
+        raise MeasurementError(f"the harness reported {len(rows)} points, expected {len(chunk)}")
+    for n, point in enumerate(chunk):
+        if rows[n][0]:
+            raise MeasurementError(f"{describe(point)}: the operator returned status -{rows[n][0]}")
+    return [_Report(*rows[n][1:]) for n in range(len(chunk))]
+
+
+def _compare(chunk: Sequence[Point], device: list[_Report], host: list[_Report]) -> None:
+    for point, ours, theirs in zip(chunk, device, host, strict=True):
+        if ours.checksum != theirs.checksum:
+            raise MeasurementError(
+                f"{describe(point)}: the device's output has checksum {ours.checksum:08x}, the "
+                f"host's {theirs.checksum:08x}; the measurement is rejected"
+            )
+
+
+def _fields(point: Point) -> list[int]:
+    """The fields of harness.c's `point`, after a check that its buffers are large enough."""
+    needs = _needs(point)
+    for name, limit in LIMITS.items():
+        if needs[name] > limit:
+            raise MeasurementError(
+                f"{describe(point)} needs {name}={needs[name]}, the harness has {limit}"
+            )
+    shape = point.shape
+    multiple = 1 if point.kernel == "conv_im2col" else VECTOR_BYTES
+    return [
+        KERNELS.index(point.kernel),
+        *shape.kernel,
+        *shape.stride,
+        *shape.dilation,
+        *shape.pad,
+        shape.in_halo,
+        shape.out_halo,
+        multiple,
+        *shape.in_hw,
+        *shape.out_hw,
+        point.in_channels,
+        point.out_channels,
+        point.filterlets,
+    ]
+
+
+def _needs(point: Point) -> dict[str, int]:
+    """Upper bounds of what harness.c's buffers must hold for a point."""
+    shape, outputs = point.shape, point.out_channels
+    positions = shape.kernel[0] * shape.kernel[1]
+    padded = -(-point.in_channels // VECTOR_BYTES) * VECTOR_BYTES
+    window = -(-positions * point.in_channels // VECTOR_BYTES) * VECTOR_BYTES
+    if point.kernel == "fully_connected":
+        weights = outputs * shape.in_hw[0] * shape.in_hw[1] * point.in_channels
+    else:
+        weights = outputs * max(positions * padded, window)
+    return {
+        # A vector load of a window's last pixel may reach a little past the tensor.
+        "IN_BYTES": _bytes(shape.in_hw, point.in_channels, shape.in_halo) + 2 * VECTOR_BYTES,
+        "OUT_BYTES": _bytes(shape.out_hw, outputs, shape.out_halo),
+        "WEIGHT_BYTES": weights + VECTOR_BYTES,
+        "SCRATCH_BYTES": max(4 * (outputs + 1) * (positions + 1), shape.out_hw[1] * window),
+        "INDEX_BYTES": outputs * -(-positions // 8),
+        "CHANNELS": outputs,
+        "FILTERLETS": outputs * positions,
+    }
+
+
+def _bytes(size: tuple[int, int], channels: int, halo: int) -> int:
+    return Buffer(None, channels, *size, halo, VECTOR_BYTES).bytes(channels)

@@ -1,0 +1,126 @@
+"""Stages on the float network: read, score, schedule, fine-tune, quantize.
+
+Imports stand inside the functions where they pull in torch: the command line must answer at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtmm.pipeline import files
+from dtmm.pipeline.engine import Context
+
+if TYPE_CHECKING:
+    from dtmm.data import Dataset
+
+
+def dataset_of(context: Context) -> Dataset:
+    """The run's dataset."""
+    from dtmm.data import load_dataset
+
+    return load_dataset(context.config.data.name, context.config.data.folder)
+
+
+def network(context: Context) -> str:
+    """network.dtmm: the trained float network, from a checkpoint of `dtmm.models`."""
+    import torch
+
+    from dtmm.models import build_model, load_checkpoint
+    from dtmm.models.checkpoint import shipped_checkpoint
+    from dtmm.network.torch_reader import from_torch
+
+    settings, dataset = context.config.model, dataset_of(context)
+    module = build_model(settings.name, dataset)
+    path = (
+        Path(settings.checkpoint)
+        if settings.checkpoint
+        else shipped_checkpoint(settings.name, dataset.name)
+    )
+    metadata = load_checkpoint(path, module)
+    height, width, channels = dataset.image_shape
+    example = torch.zeros(1, channels, height, width)
+    files.save(context, "network.dtmm", from_torch(module, example, settings.name))
+    return f"{path.name}: {metadata.get('test_accuracy', 'unknown')} test accuracy in float"
+
+
+def importance(context: Context) -> str:
+    """importance.dtmm: what every filter and filterlet is worth, in nats."""
+    from dtmm.network.ir import Network
+    from dtmm.pruning.registry import estimate_importance
+
+    source = files.load(context, "network.dtmm", Network)
+    settings = context.config.importance
+    with context.progress.bar("batches") as bar:
+        scores = estimate_importance(source, dataset_of(context), settings, bar)
+    files.save(context, "importance.dtmm", scores)
+    return f"{scores.criterion} on {scores.images} images, {scores.aggregation}"
+
+
+def schedule(context: Context) -> str:
+    """problem.dtmm, schedule.dtmm, selection.dtmm: what stays, proven within the gap."""
+    from dtmm.latency.code_size import CodeSize
+    from dtmm.latency.table import LatencyTable
+    from dtmm.network.fold import fold
+    from dtmm.network.ir import Network
+    from dtmm.pipeline.scheduling import schedule_within_plan
+    from dtmm.planning import select
+    from dtmm.pruning.importance import Importance
+
+    source = files.load(context, "network.dtmm", Network)
+    scores = files.load(context, "importance.dtmm", Importance)
+    table = LatencyTable.load(context.folder.file("latency.csv"))
+    code = files.load(context, "code_size.dtmm", CodeSize)
+    problem, found, rounds = schedule_within_plan(
+        context.config, fold(source), scores, table, code
+    )
+    files.save(context, "problem.dtmm", problem)
+    files.save(context, "schedule.dtmm", found)
+    files.save(context, "selection.dtmm", select(source, scores, found))
+    again = f", after {rounds} rounds (the real arena plan broke the SRAM budget)"
+    return (
+        f"{found.latency / 1e6:.2f} Mcycles, {found.flash / 1024:.1f} KiB flash, "
+        f"{found.sram / 1024:.1f} KiB SRAM, {found.loss:.3f} nats; gap {100 * found.gap:.4f} % "
+        f"({found.status}, {found.solver}, {found.seconds:.1f} s){again if rounds > 1 else ''}"
+    )
+
+
+def finetune(context: Context) -> str:
+    """tuned.dtmm: the physically smaller network, fine-tuned with its masks held."""
+    from dtmm.network.ir import Network
+    from dtmm.planning import Selection
+    from dtmm.pruning.removal import remove
+    from dtmm.training.executor import Executor
+    from dtmm.training.finetune import finetune as tune
+    from dtmm.training.loop import accuracy
+
+    source = files.load(context, "network.dtmm", Network)
+    selection = files.load(context, "selection.dtmm", Selection)
+    dataset = dataset_of(context)
+    with context.progress.bar("steps") as bar:
+        tuned = tune(
+            remove(source, selection), dataset, context.config.finetune, teacher=source, progress=bar
+        )
+    files.save(context, "tuned.dtmm", tuned)
+    share = accuracy(Executor(tuned), dataset, dataset.test_images, dataset.test_labels)
+    return f"{100 * share:.2f} % test accuracy in float"
+
+
+def quantize(context: Context) -> str:
+    """dense_int8.dtmm, pruned_int8.dtmm: post-training int8 of both networks."""
+    import numpy as np
+
+    from dtmm.network.fold import fold
+    from dtmm.network.ir import Network
+    from dtmm.quantization import quantize as to_int8
+    from dtmm.training.calibrate import activation_ranges
+
+    dataset = dataset_of(context)
+    count = min(context.config.quantize.calibration_images, len(dataset.train_images))
+    rng = np.random.default_rng(context.config.run.seed)
+    chosen = rng.choice(len(dataset.train_images), count, replace=False)
+    images = dataset.to_input(dataset.train_images[chosen])
+    for source, target in (("network.dtmm", "dense_int8.dtmm"), ("tuned.dtmm", "pruned_int8.dtmm")):
+        folded = fold(files.load(context, source, Network))
+        files.save(context, target, to_int8(folded, activation_ranges(folded, images)))
+    return f"activation ranges from {count} training images"

@@ -1,0 +1,81 @@
+"""Scheduling until the real memory plan fits: the sum of live tensors is only a lower bound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dtmm.config import Config
+from dtmm.deploy.arena import plan_arena
+from dtmm.errors import InfeasibleError
+from dtmm.latency.base import CostModel
+from dtmm.latency.code_size import CodeSize
+from dtmm.network.ir import Conv2D, Network
+from dtmm.planning import Layout, Levels, formulate, layout
+from dtmm.planning.schedule_cost import conv_scratch
+from dtmm.pruning.importance import Importance
+from dtmm.scheduler import Budgets, Problem, Schedule, solve
+
+MOST_ROUNDS = 5
+"""How often the SRAM row is tightened before giving up (DESIGN section 6)."""
+
+
+def schedule_within_plan(
+    config: Config,
+    folded: Network,
+    importance: Importance,
+    cost_model: CostModel,
+    code: CodeSize,
+) -> tuple[Problem, Schedule, int]:
+    """Solve, plan the arena, and where the plan breaks the SRAM budget tighten it and solve again.
+
+    Returns:
+        The last problem, its schedule, and the number of rounds it took.
+
+    Raises:
+        InfeasibleError: no schedule meets the budgets, or none whose plan does was found.
+    """
+    place = layout(folded)
+    budget = config.budget
+    budgets = Budgets(flash=budget.flash, sram=budget.sram, loss=budget.max_loss)
+    problem = formulate(
+        folded,
+        importance,
+        cost_model,
+        place,
+        budgets,
+        levels(config),
+        code.kernels,
+        fixed_flash=code.fixed(len(folded.ops)),
+        fixed_sram=budget.stack,
+    )
+    settings = config.schedule
+    for rounds in range(1, MOST_ROUNDS + 1):
+        found = solve(problem, settings.solver, settings.gap, settings.time_limit_s)
+        planned = planned_sram(folded, place, found) + budget.stack
+        if budget.sram is None or planned <= budget.sram:
+            return problem, found, rounds
+        limit = problem.budgets.sram
+        assert limit is not None
+        excess = planned - budget.sram
+        problem = replace(problem, budgets=replace(problem.budgets, sram=limit - excess))
+    raise InfeasibleError(
+        f"no schedule found in {MOST_ROUNDS} rounds whose memory plan fits sram={budget.sram} B; "
+        f"the last one needs {planned} B"
+    )
+
+
+def levels(config: Config) -> Levels:
+    """The grid of the latency table and of the scheduling problem."""
+    return Levels(config.table.channel_levels, config.table.filterlet_levels)
+
+
+def planned_sram(folded: Network, place: Layout, found: Schedule) -> int:
+    """Bytes of the arena, scratch included, that a real plan needs for a schedule."""
+    channels = {
+        name: buffer.channels if buffer.group is None else found.channels[buffer.group]
+        for name, buffer in place.buffers.items()
+    }
+    scratch = {
+        op.name: conv_scratch(folded, place, op, found) for op in folded.ops if isinstance(op, Conv2D)
+    }
+    return plan_arena(place, channels, scratch).bytes

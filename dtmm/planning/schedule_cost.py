@@ -1,0 +1,26 @@
+"""What a schedule's convolutions need, from its counts alone."""
+
+from __future__ import annotations
+
+from dtmm.network.ir import Conv2D, Network
+from dtmm.planning.kernels import CONV_DENSE, CONV_IM2COL, kernel_size
+from dtmm.planning.nouns import Layout
+from dtmm.scheduler.problem import Schedule
+from dtmm.storage import dense_scratch, fwcs_scratch, im2col_scratch, weight_format
+
+
+def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedule) -> int:
+    """Scratch bytes of a convolution (an upper bound where they depend on the pattern)."""
+    size = kernel_size(folded, conv)
+    source = layout.buffers[layout.tensor_buffer[conv.input]]
+    target = layout.buffers[layout.tensor_buffer[conv.output]]
+    inputs = source.channels if source.group is None else schedule.channels.get(source.group, source.channels)
+    outputs = schedule.channels[target.group] if target.group else target.channels
+    kernel = schedule.kernels[conv.name]
+    in_stride = weight_format(kernel).in_stride(size, inputs)
+    if kernel == CONV_IM2COL:
+        return im2col_scratch(target.width, in_stride)
+    if kernel == CONV_DENSE:
+        return dense_scratch(size)
+    kept = schedule.filterlets[conv.name]
+    return fwcs_scratch(kept, outputs, size, in_stride, conv.stride[1], conv.dilation[1])
