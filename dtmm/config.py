@@ -102,11 +102,15 @@ class TableConfig:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """Upper limits of flash and SRAM (bytes) and of the estimated loss increase (nats)."""
+    """Upper limits of flash and SRAM (bytes) and of the estimated loss increase (nats).
+
+    `stack`: bytes of SRAM set aside for the stack; a run that measures more fails.
+    """
 
     flash: Bytes | None = Bytes(128 * KIB)
     sram: Bytes | None = Bytes(128 * KIB)
     max_loss: Nats | None = None
+    stack: Bytes = Bytes(1 * KIB)
 
 
 @dataclass(frozen=True)

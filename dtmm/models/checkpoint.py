@@ -14,6 +14,11 @@ from torch import nn
 from dtmm.errors import ArtifactError
 
 
+def shipped_checkpoint(model: str, dataset: str) -> Path:
+    """Where the checkpoint of a model trained on a dataset lies: in this package, if it ships one."""
+    return Path(__file__).parent / "checkpoints" / f"{model}_{dataset}.safetensors"
+
+
 def save_checkpoint(path: Path, module: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write the module's state atomically; floats are stored in half precision.
 

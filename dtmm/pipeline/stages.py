@@ -27,7 +27,7 @@ STAGES: tuple[Stage, ...] = (
         title="measure the latency table on the device",
         needs=("network",),
         sections=("table", "device"),
-        outputs=("latency.csv",),
+        outputs=("latency.csv", "code_size.dtmm"),
         function=device_stages.profile,
     ),
     Stage(

@@ -19,18 +19,13 @@ from dtmm.training.dense import Epoch, train_dense
 from dtmm.training.loop import LoopConfig
 
 
-def default_checkpoint(model: str, dataset: str) -> Path:
-    """Where the shipped checkpoint of a model on a dataset lies, relative to the checkout."""
-    return Path("checkpoints") / f"{model}_{dataset}.safetensors"
-
-
 def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> dict[str, Any]:
     """Train `config.model` on `config.data`, write the checkpoint and, beside it, its log (CSV).
 
     Raises:
         DtmmError: unknown model or dataset, missing files, or a path that cannot be written.
     """
-    out = out or default_checkpoint(config.model.name, config.data.name)
+    out = out or Path("checkpoints") / f"{config.model.name}_{config.data.name}.safetensors"
     dataset = load_dataset(config.data.name, config.data.folder)
     settings = config.train
     torch.manual_seed(settings.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dtmm.storage.stored import Kernel
 
 _WORD = 2
-_OFFSET_STRIDES = {16, 32, 64, 128}
+_OFFSET_STRIDES = {16, 32, 48, 64, 80, 96, 128}
 
 
 def dense_scratch(kernel: Kernel) -> int:

@@ -1,0 +1,25 @@
+# Every target sets the machine up first; that is nothing when all is in place.
+.PHONY: demo test test-full lint setup docs clean
+.NOTPARALLEL:
+
+demo: setup
+	@.venv/bin/dtmm demo $(ARGS)
+
+# Lint first, so that pytest's closing line is the last one.
+test: lint
+	@.venv/bin/python -m pytest --cov --cov-report=term $(ARGS)
+
+test-full: lint
+	@scripts/test_full.sh $(ARGS)
+
+lint: setup
+	@scripts/lint.sh
+
+docs: setup
+	@.venv/bin/pdoc --docformat google --output-directory build/docs dtmm
+
+setup:
+	@scripts/setup.sh
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,38 @@
+/* Refers to chosen operators, so that linking it with unused sections dropped shows their size. */
+#include "dtmm/conv.h"
+#include "dtmm/ops.h"
+
+typedef void (*function)(void);
+
+/* volatile: the references must survive although nothing calls through them */
+static const volatile function used[] = {
+#ifdef PROBE_CONV_IM2COL
+    (function)dtmm_conv_im2col_s8,
+#endif
+#ifdef PROBE_CONV_DENSE
+    (function)dtmm_conv_dense_s8,
+#endif
+#ifdef PROBE_CONV_FWCS
+    (function)dtmm_conv_fwcs_s8,
+#endif
+#ifdef PROBE_FULLY_CONNECTED
+    (function)dtmm_fully_connected_s8,
+#endif
+#ifdef PROBE_ADD
+    (function)dtmm_add_s8,
+#endif
+#ifdef PROBE_MAX_POOL
+    (function)dtmm_max_pool_s8,
+#endif
+#ifdef PROBE_AVERAGE_POOL
+    (function)dtmm_average_pool_s8,
+#endif
+#ifdef PROBE_MEAN
+    (function)dtmm_mean_s8,
+#endif
+    (function)dtmm_copy_s8, /* every model copies its input in and its output out */
+};
+
+int main(void) {
+  return used[0] == (function)0;
+}

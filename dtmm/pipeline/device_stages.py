@@ -1,0 +1,83 @@
+"""Stages that touch the device: latency table, C projects, running both networks, the report."""
+
+from __future__ import annotations
+
+import json
+
+from dtmm.pipeline import files
+from dtmm.pipeline.engine import Context
+
+
+def profile(context: Context) -> str:
+    """latency.csv, code_size.dtmm: every point the scheduler can ask for, measured."""
+    from dtmm.latency.code_size import measure_code_size
+    from dtmm.latency.measure import measure_points
+    from dtmm.network.fold import fold
+    from dtmm.network.ir import Network
+    from dtmm.pipeline.scheduling import levels
+    from dtmm.planning import layout, required_points
+
+    folded = fold(files.load(context, "network.dtmm", Network))
+    points = required_points(folded, layout(folded), levels(context.config))
+    store = context.folder.file("latency.jsonl")
+    with context.progress.bar("chunks") as bar:
+        table = measure_points(points, store, seed=context.config.table.seed, progress=bar)
+    table.save(context.folder.file("latency.csv"))
+    files.save(context, "code_size.dtmm", measure_code_size())
+    return f"{len(table.costs):,} points measured, {table.provenance['cycle_model']}"
+
+
+def deploy(context: Context) -> str:
+    """Deployments and C projects of the dense and the pruned network."""
+    from dtmm.deploy import plan, write_project
+    from dtmm.network.fold import fold
+    from dtmm.network.ir import Network
+    from dtmm.planning import layout
+    from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS
+    from dtmm.quantization import QuantizedNetwork
+    from dtmm.scheduler import Schedule
+
+    dense = files.load(context, "dense_int8.dtmm", QuantizedNetwork)
+    place = layout(fold(files.load(context, "network.dtmm", Network)))
+    dense_deployment = plan(dense, place)
+    pruned = files.load(context, "pruned_int8.dtmm", QuantizedNetwork)
+    place = layout(fold(files.load(context, "tuned.dtmm", Network)))
+    kernels = files.load(context, "schedule.dtmm", Schedule).kernels
+    ours = plan(pruned, place, kernels)
+    files.save(context, "dense_deployment.dtmm", dense_deployment)
+    files.save(context, "deployment.dtmm", ours)
+    write_project(dense_deployment, context.folder.file("dense_project"))
+    write_project(ours, context.folder.file("project"))
+    fwcs = sum(kernel == CONV_FWCS for kernel in kernels.values())
+    dense_layers = sum(kernel == CONV_DENSE for kernel in kernels.values())
+    return (
+        f"{ours.size.total / 1024:.1f} KiB of weights, index and parameters (dense: "
+        f"{dense_deployment.size.total / 1024:.1f}); {fwcs} FWCS and {dense_layers} dense layers"
+    )
+
+
+def run(context: Context) -> str:
+    """Measurements of both networks, and accuracy.json: accuracy, and whether all bytes agree."""
+    from dtmm.pipeline.evaluation import evaluate
+
+    results = {}
+    for system, prefix in (("dense", "dense_"), ("dtmm", "")):
+        results[system] = evaluate(context, f"{prefix}deployment.dtmm", f"{prefix}measurement.dtmm")
+    context.folder.file("accuracy.json").write_text(json.dumps(results, indent=1) + "\n")
+    images = context.config.device.images
+    return (
+        f"dense {100 * results['dense']:.2f} %, DTMM {100 * results['dtmm']:.2f} %; every output "
+        f"byte of {images} images is equal on device, host and reference"
+    )
+
+
+def report(context: Context) -> str:
+    """report.json and report.html."""
+    from dtmm.pipeline.summary import build_report
+    from dtmm.report.html import render
+    from dtmm.artifact import write_atomic
+
+    content = build_report(context)
+    write_atomic(context.folder.file("report.json"), json.dumps(content, indent=1) + "\n")
+    write_atomic(context.folder.file("report.html"), render(content))
+    return str(context.folder.file("report.html"))

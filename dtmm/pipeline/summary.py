@@ -1,0 +1,131 @@
+"""The report dictionary of a finished run, and what a single stage prints as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dtmm.deploy import Deployment, Measurement
+from dtmm.latency.table import LatencyTable
+from dtmm.network.ir import Network
+from dtmm.pipeline import files
+from dtmm.pipeline.engine import Context
+from dtmm.pipeline.prune_stages import dataset_of
+from dtmm.pruning.counts import kept_counts
+from dtmm.scheduler import Schedule
+
+
+def stage_summary(context: Context, stage: str) -> dict[str, Any]:
+    """Where a finished stage's outputs lie and how long it took."""
+    record = context.folder.record(stage)
+    assert record is not None, "asked after the stage ran"
+    return {
+        "stage": stage,
+        "run": str(context.folder.path),
+        "outputs": [str(context.folder.file(name)) for name in record.outputs],
+        "seconds": round(record.seconds, 3),
+    }
+
+
+def build_report(context: Context) -> dict[str, Any]:
+    """Everything a run found, as JSON values; sizes in bytes, losses in nats, times as named."""
+    from dtmm.pipeline.stages import STAGES
+
+    config = context.config
+    dense = files.load(context, "dense_measurement.dtmm", Measurement)
+    ours = files.load(context, "measurement.dtmm", Measurement)
+    deployment = files.load(context, "deployment.dtmm", Deployment)
+    found = files.load(context, "schedule.dtmm", Schedule)
+    table = LatencyTable.load(context.folder.file("latency.csv"))
+    accuracy = json.loads(context.folder.file("accuracy.json").read_text())
+    dataset = dataset_of(context)
+    records = {stage.name: context.folder.record(stage.name) for stage in STAGES}
+    return {
+        "name": config.run.name,
+        "model": config.model.name,
+        "dataset": dataset.name,
+        "test_images": len(dataset.test_labels),
+        "device_images": len(ours.outputs),
+        "clock_mhz": config.device.clock_mhz,
+        "dense": _system(dense, accuracy["dense"], config.device.clock_mhz),
+        "dtmm": _system(ours, accuracy["dtmm"], config.device.clock_mhz),
+        "bit_exact": True,  # the run stage fails otherwise and there is no report
+        "schedule": _schedule(context, found, ours),
+        "layers": _layers(context, found),
+        "memory": {"steps": _memory(deployment)},
+        "provenance": {
+            **ours.provenance,
+            "dataset_sha256": dataset.hash,
+            "latency_table": f"{len(table.costs)} points, {table.provenance['patterns']}, "
+            f"seed {table.provenance['pattern_seed']}",
+            "counted_images": ours.counted_images,
+        },
+        "stage_seconds": {name: round(r.seconds, 2) for name, r in records.items() if r},
+    }
+
+
+def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "instructions": measured.instructions,
+        "cycles": measured.cycles,
+        "ms": measured.cycles / clock_mhz / 1e3,
+        "flash": dict(measured.flash),
+        "sram": dict(measured.sram),
+        "layers": [
+            {"name": step.name, "instructions": step.instructions, "cycles": step.cycles}
+            for step in measured.steps
+        ],
+    }
+
+
+def _schedule(context: Context, found: Schedule, measured: Measurement) -> dict[str, Any]:
+    budget = context.config.budget
+    return {
+        "objective": found.objective,
+        "bound": found.bound,
+        "gap": found.gap,
+        "status": found.status,
+        "solver": found.solver,
+        "seconds": found.seconds,
+        "loss": found.loss,
+        "budgets": {"flash": budget.flash, "sram": budget.sram, "max_loss": budget.max_loss},
+        "predicted": {"cycles": found.latency, "flash": found.flash, "sram": found.sram},
+        "measured": {
+            "cycles": measured.cycles,
+            "flash": sum(measured.flash.values()),
+            "sram": sum(measured.sram.values()),
+        },
+    }
+
+
+def _layers(context: Context, found: Schedule) -> list[dict[str, Any]]:
+    before = files.load(context, "network.dtmm", Network)
+    after = files.load(context, "tuned.dtmm", Network)
+    return [
+        {
+            "name": counts.name,
+            "kernel": found.kernels[counts.name],
+            "channels": counts.original_channels,
+            "channels_kept": counts.channels,
+            "filterlets": counts.original_filterlets,
+            "filterlets_kept": counts.filterlets,
+            "weights": counts.original_weights,
+            "weights_kept": counts.weights,
+            "dead_filters": counts.dead_filters,
+        }
+        for counts in kept_counts(before, after)
+    ]
+
+
+def _memory(deployment: Deployment) -> list[Mapping[str, Any]]:
+    buffers = deployment.layout.buffers
+    return [
+        {
+            "op": step.op,
+            "live": sum(buffers[name].bytes(buffers[name].channels) for name in step.live),
+            "scratch": deployment.scratch.get(step.op, 0),
+        }
+        for step in deployment.layout.steps
+    ]

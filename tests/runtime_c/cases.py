@@ -1,0 +1,325 @@
+"""Random cases of every operator: run in C, compared with arithmetic.py byte for byte.
+
+Each `check_*` draws a case from a numpy generator, so that hypothesis, the sanitizer run and a
+debugger replay the same case from its seed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import numpy.typing as npt
+
+from dtmm.storage import (
+    FORMATS,
+    dense_scratch,
+    folded_bias,
+    fwcs_scratch,
+    im2col_scratch,
+    pack_channel_params,
+)
+from tests.runtime_c import arithmetic
+from tests.runtime_c.library import (
+    OK,
+    AddParams,
+    ConvParams,
+    ConvWeights,
+    Layout,
+    MeanParams,
+    Output,
+    PoolParams,
+    View,
+    address,
+    aligned,
+)
+
+Rng = np.random.Generator
+CHANNELS = [1, 2, 3, 7, 8, 15, 16, 17, 24, 31, 32, 33, 40, 48, 64, 80, 128, 144]
+KERNELS = [(1, 1), (3, 3), (3, 3), (5, 5), (1, 7), (2, 3), (4, 1)]
+
+
+def pick(rng: Rng, low: int, high: int) -> int:
+    """A number from low to high, both included."""
+    return int(rng.integers(low, high + 1))
+
+
+def image(rng: Rng, shape: tuple[int, ...]) -> npt.NDArray[np.int8]:
+    """Random int8, sometimes extremes only."""
+    if rng.random() < 0.1:
+        return rng.choice(np.array([-128, 127], np.int8), shape)
+    return rng.integers(-128, 128, shape, dtype=np.int8)
+
+
+def output_params(rng: Rng) -> Output:
+    """A random zero point, with and without a clamp."""
+    low, high = sorted(rng.integers(-128, 128, 2).tolist())
+    if rng.random() < 0.5:
+        low, high = -128, 127
+    return Output(pick(rng, -128, 127), low, high)
+
+
+def any_layout(rng: Rng, halo: int, margin: int) -> Layout:
+    """For operators that take any strides."""
+    return Layout(
+        pick(rng, 0, 1) * pick(rng, 0, 9), halo, pick(rng, 0, 1) * pick(rng, 0, 40), margin
+    )
+
+
+def multipliers(
+    rng: Rng, sums: npt.NDArray[np.int64], shape: tuple[int, ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Multipliers in [2^30, 2^31) and shifts that bring `sums` into and around the int8 range,
+    or shift it left as far as 32 bits go."""
+    largest = max(int(np.abs(sums).max()), 1)
+    if rng.random() < 0.2:
+        shift = rng.integers(0, max(31 - largest.bit_length(), 1), shape)
+    else:
+        shift = 8 - largest.bit_length() + rng.integers(-2, 3, shape)
+        shift = np.clip(shift, -31, 31 - largest.bit_length() - 1)
+    return rng.integers(1 << 30, 1 << 31, shape), shift
+
+
+def out_size(rng: Rng, in_size: int, stride: int, extent: int, pad: int, pad_after: int) -> int:
+    """The largest output size for these pads, sometimes a smaller one."""
+    size = (in_size + pad + pad_after - extent) // stride + 1
+    return size if rng.random() < 0.8 else pick(rng, 1, size)
+
+
+def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64) -> None:
+    """One random convolution."""
+    kernel, dilation = KERNELS[pick(rng, 0, len(KERNELS) - 1)], (1, 1)
+    if rng.random() < 0.2:
+        dilation = (pick(rng, 1, 3), pick(rng, 1, 3))
+    stride = (pick(rng, 1, 2), pick(rng, 1, 2)) if rng.random() < 0.3 else (1, 1)
+    c_in = int(rng.choice(CHANNELS))
+    if kernel_id == "conv_im2col":
+        kernel = KERNELS[pick(rng, 0, 4)]
+        c_in = pick(rng, 1, 32 // (kernel[0] * kernel[1]))
+    c_out = int(rng.choice(CHANNELS[:10]))
+    in_hw = (pick(rng, 1, 9), pick(rng, 1, 9))
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    need = max(0, *(e - n for e, n in zip(extent, in_hw, strict=True)))
+    halo = max(pick(rng, 0, 2), (need + 1) // 2)
+    pads = [(pick(rng, 0, halo), pick(rng, 0, halo)) for _ in range(2)]
+    pads = [
+        p if n + sum(p) >= e else (halo, halo) for p, n, e in zip(pads, in_hw, extent, strict=True)
+    ]
+    out_hw = tuple(out_size(rng, in_hw[i], stride[i], extent[i], *pads[i]) for i in range(2))
+    pad = (pads[0][0], pads[1][0])
+    zero_point = pick(rng, -128, 127)
+
+    weights = rng.integers(-127, 128, (c_out, *kernel, c_in), dtype=np.int8)
+    kept = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0])
+    weights[rng.random((c_out, *kernel)) >= kept] = 0
+    bias = rng.integers(-3000, 3000, c_out)
+    x = image(rng, (*in_hw, c_in))
+    seen = arithmetic.windows(
+        x.astype(np.int64), kernel, stride, dilation, pad, (out_hw[0], out_hw[1]), zero_point
+    )
+    sums = arithmetic.conv_sums(seen, weights.astype(np.int64), bias, zero_point)
+    multiplier, shift = multipliers(rng, sums, (c_out,))
+    out_params = output_params(rng)
+    want = arithmetic.clamp(
+        arithmetic.requantize(sums, multiplier, shift),
+        out_params.zero_point,
+        out_params.activation_min,
+        out_params.activation_max,
+    )
+
+    if kernel_id == "conv_im2col":
+        source_layout = any_layout(rng, halo, margin)
+    else:
+        source_layout = Layout(-c_in % 16, halo, 4 * pick(rng, 0, 1) * pick(rng, 0, 9), margin)
+    source = View(rng, (*in_hw, c_in), source_layout)
+    source.fill(x, zero_point)
+    target = View(rng, (out_hw[0], out_hw[1], c_out), any_layout(rng, pick(rng, 0, 2), margin))
+    form = FORMATS[kernel_id]
+    stored = form.encode(weights)
+    in_stride = form.in_stride(kernel, c_in)
+    flash = aligned(max(stored.weights.size, 1))
+    flash[: stored.weights.size] = stored.weights
+    index = stored.index.copy()
+    packed = pack_channel_params(folded_bias(weights, bias, zero_point), multiplier, shift)
+    c_weights = ConvWeights(
+        c_out,
+        in_stride,
+        address(flash),
+        address(index) if index.size else None,
+        address(packed),
+    )
+    params = ConvParams(kernel, stride, dilation, pad, out_params)
+    arguments = [ctypes.byref(a) for a in (params, c_weights, source.tensor(), target.tensor())]
+    size = int(getattr(library, f"dtmm_{kernel_id}_s8_get_buffer_size")(*arguments))
+    filterlets = int(weights.any(axis=3).sum())
+    assert (
+        size
+        == {
+            "conv_dense": dense_scratch(kernel),
+            "conv_im2col": im2col_scratch(out_hw[1], in_stride),
+            "conv_fwcs": fwcs_scratch(filterlets, c_out, kernel, in_stride, stride[1], dilation[1]),
+        }[kernel_id]
+    )
+    scratch = aligned(size)
+    input_before, before = source.buffer.copy(), target.buffer.copy()
+    call = getattr(library, f"dtmm_{kernel_id}_s8")
+    assert call(*arguments, address(scratch), ctypes.c_size_t(size)) == OK
+    target.assert_holds(want, out_params.zero_point, before)
+    np.testing.assert_array_equal(source.buffer, input_before)
+
+
+def check_add(library: ctypes.CDLL, rng: Rng, margin: int = 64) -> None:
+    """One random ADD, sometimes in place."""
+    shape = (pick(rng, 1, 7), pick(rng, 1, 7), int(rng.choice(CHANNELS)))
+    halo = pick(rng, 0, 2)
+    views = [View(rng, shape, any_layout(rng, halo, margin)) for _ in range(3)]
+    images = [image(rng, shape), image(rng, shape)]
+    zero_points = [pick(rng, -128, 127) for _ in range(2)]
+    quantized = [[zp, pick(rng, 1 << 30, (1 << 31) - 1), pick(rng, -7, 0)] for zp in zero_points]
+    quantized[pick(rng, 0, 1)][1:] = [1 << 30, 0]  # TFLite halves the larger scale
+    scaled = [
+        arithmetic.requantize((i.astype(np.int64) - zp) << 20, m, s)
+        for i, (zp, m, s) in zip(images, quantized, strict=True)
+    ]
+    out_multiplier, out_shift = pick(rng, 1 << 30, (1 << 31) - 1), pick(rng, -21, -16)
+    params = output_params(rng)
+    want = arithmetic.clamp(
+        arithmetic.requantize(scaled[0] + scaled[1], out_multiplier, out_shift),
+        params.zero_point,
+        params.activation_min,
+        params.activation_max,
+    )
+    for view, values, zero_point in zip(views[:2], images, zero_points, strict=True):
+        view.fill(values, zero_point)
+    target = views[pick(rng, 0, 2)]
+    before = target.buffer.copy()
+    add = AddParams(
+        (ctypes.c_int32 * 3)(*quantized[0]),
+        (ctypes.c_int32 * 3)(*quantized[1]),
+        20,
+        (ctypes.c_int32 * 2)(out_multiplier, out_shift),
+        params,
+    )
+    tensors = [v.tensor() for v in (views[0], views[1], target)]
+    assert library.dtmm_add_s8(*(ctypes.byref(a) for a in (add, *tensors))) == OK
+    target.assert_holds(want, params.zero_point, before)
+
+
+def check_pool(library: ctypes.CDLL, kind: str, rng: Rng, margin: int = 64) -> None:
+    """One random pool; `kind` is "max" or "average"."""
+    in_hw, channels = (pick(rng, 1, 9), pick(rng, 1, 9)), int(rng.choice(CHANNELS))
+    window = (pick(rng, 1, 9), pick(rng, 1, 4))
+    stride = (pick(rng, 1, 3), pick(rng, 1, 3))
+    pad = (pick(rng, 0, window[0] - 1), pick(rng, 0, window[1] - 1))
+    out_hw = tuple((in_hw[i] + pad[i] - 1) // stride[i] + 1 for i in range(2))
+    x = image(rng, (*in_hw, channels))
+
+    def seen(values: npt.NDArray[np.int64], fill: int) -> npt.NDArray[np.int64]:
+        size = (out_hw[0], out_hw[1])
+        return arithmetic.windows(values, window, stride, (1, 1), pad, size, fill)
+
+    if kind == "max":
+        pooled = seen(x.astype(np.int64), -128).max(axis=(2, 3))
+    else:
+        inside = seen(np.ones((*in_hw, 1), np.int64), 0)
+        pooled = arithmetic.average(seen(x.astype(np.int64), 0), inside)
+    params = output_params(rng)
+    want = arithmetic.clamp(pooled, 0, params.activation_min, params.activation_max)
+    source = View(rng, (*in_hw, channels), any_layout(rng, pick(rng, 0, 1), margin))
+    source.fill(x, 99)
+    target = View(rng, (out_hw[0], out_hw[1], channels), any_layout(rng, pick(rng, 0, 2), margin))
+    before = target.buffer.copy()
+    call = getattr(library, f"dtmm_{kind}_pool_s8")
+    pool = PoolParams(window, stride, pad, params)
+    assert call(*(ctypes.byref(a) for a in (pool, source.tensor(), target.tensor()))) == OK
+    target.assert_holds(want, params.zero_point, before)
+
+
+def check_mean(library: ctypes.CDLL, rng: Rng, margin: int = 64) -> None:
+    """One random MEAN over height and width."""
+    shape = (pick(rng, 1, 9), pick(rng, 1, 9), int(rng.choice(CHANNELS)))
+    zero_point = pick(rng, -128, 127)
+    x = image(rng, shape)
+    sums = (x.astype(np.int64) - zero_point).sum(axis=(0, 1))[None, None]
+    multiplier, shift = (int(v[0]) for v in multipliers(rng, sums, (1,)))
+    params = output_params(rng)
+    want = arithmetic.clamp(
+        arithmetic.requantize(sums, multiplier, shift),
+        params.zero_point,
+        params.activation_min,
+        params.activation_max,
+    )
+    source = View(rng, shape, any_layout(rng, pick(rng, 0, 1), margin))
+    source.fill(x, zero_point)
+    target = View(rng, (1, 1, shape[2]), any_layout(rng, pick(rng, 0, 1), margin))
+    before = target.buffer.copy()
+    mean = MeanParams(zero_point, multiplier, shift, params)
+    tensors = (source.tensor(), target.tensor())
+    assert library.dtmm_mean_s8(*(ctypes.byref(a) for a in (mean, *tensors))) == OK
+    target.assert_holds(want, params.zero_point, before)
+
+
+def check_fully_connected(library: ctypes.CDLL, rng: Rng, margin: int = 64) -> None:
+    """One random fully connected layer on a vector or on an image read in NHWC order."""
+    shape = (1, 1, pick(rng, 1, 80))
+    if rng.random() < 0.4:
+        shape = (pick(rng, 1, 4), pick(rng, 1, 4), int(rng.choice(CHANNELS[:12])))
+    c_out, count = pick(rng, 1, 13), shape[0] * shape[1] * shape[2]
+    x, zero_point = image(rng, shape), pick(rng, -128, 127)
+    weights = rng.integers(-127, 128, (c_out, count), dtype=np.int8)
+    bias = rng.integers(-3000, 3000, c_out)
+    sums = weights.astype(np.int64) @ (x.reshape(-1).astype(np.int64) - zero_point) + bias
+    multiplier, shift = multipliers(rng, sums, (c_out,))
+    params = output_params(rng)
+    want = arithmetic.clamp(
+        arithmetic.requantize(sums, multiplier, shift)[None, None],
+        params.zero_point,
+        params.activation_min,
+        params.activation_max,
+    )
+    source = View(rng, shape, any_layout(rng, pick(rng, 0, 1), margin))
+    source.fill(x, zero_point)
+    target = View(rng, (1, 1, c_out), any_layout(rng, pick(rng, 0, 1), margin))
+    before = target.buffer.copy()
+    row_stride = count + pick(rng, 0, 3)
+    flash = np.zeros((c_out, row_stride), np.int8)
+    flash[:, :count] = weights
+    flash = flash.reshape(-1)[: (c_out - 1) * row_stride + count].copy()
+    packed = pack_channel_params(folded_bias(weights, bias, zero_point), multiplier, shift)
+    status = library.dtmm_fully_connected_s8(
+        ctypes.byref(params),
+        address(flash),
+        row_stride,
+        address(packed),
+        ctypes.byref(source.tensor()),
+        ctypes.byref(target.tensor()),
+    )
+    assert status == OK
+    target.assert_holds(want, params.zero_point, before)
+
+
+def check_copy(library: ctypes.CDLL, rng: Rng, margin: int = 64) -> None:
+    """One random copy between differently laid out views."""
+    shape = (pick(rng, 1, 7), pick(rng, 1, 7), int(rng.choice(CHANNELS)))
+    x, zero_point = image(rng, shape), pick(rng, -128, 127)
+    source = View(rng, shape, any_layout(rng, pick(rng, 0, 2), margin))
+    source.fill(x, 5)
+    target = View(rng, shape, any_layout(rng, pick(rng, 0, 3), margin))
+    before = target.buffer.copy()
+    tensors = (source.tensor(), target.tensor())
+    assert library.dtmm_copy_s8(ctypes.c_int8(zero_point), *map(ctypes.byref, tensors)) == OK
+    target.assert_holds(x, zero_point, before)
+
+
+CHECKS = {
+    "conv_dense": lambda *a: check_conv(a[0], "conv_dense", *a[1:]),
+    "conv_fwcs": lambda *a: check_conv(a[0], "conv_fwcs", *a[1:]),
+    "conv_im2col": lambda *a: check_conv(a[0], "conv_im2col", *a[1:]),
+    "add": check_add,
+    "max_pool": lambda *a: check_pool(a[0], "max", *a[1:]),
+    "average_pool": lambda *a: check_pool(a[0], "average", *a[1:]),
+    "mean": check_mean,
+    "fully_connected": check_fully_connected,
+    "copy": check_copy,
+}
+"""By operator: (library, rng, margin) -> None, raises AssertionError on the first difference."""

@@ -1,0 +1,188 @@
+/* Runs CASES random cases of every operator and reports a checksum of each case's whole memory, so
+ * that two builds (vector and portable, device and host) can be compared. Cases depend on the seed
+ * alone. */
+#include <stdint.h>
+#include <string.h>
+
+#include "dtmm/conv.h"
+#include "dtmm/ops.h"
+
+#ifdef __arm__
+#include "dtmm_firmware.h"
+static void report(uint32_t operator_id, uint32_t number, uint32_t status, uint32_t sum) {
+  const uint32_t values[] = {operator_id, number, status, sum};
+  dtmm_report_u32("CASE", values, 4);
+}
+#else
+#include <stdio.h>
+static void report(uint32_t operator_id, uint32_t number, uint32_t status, uint32_t sum) {
+  printf("DTMM CASE %u %u %u %u\n", (unsigned)operator_id, (unsigned)number, (unsigned)status,
+         (unsigned)sum);
+}
+#endif
+
+#ifndef CASES
+#define CASES 60
+#endif
+
+enum { POOL = 160 * 1024 };
+static int8_t memory[POOL] __attribute__((aligned(16)));
+static size_t used;
+static uint32_t state;
+
+static uint32_t next(void) {
+  state ^= state << 13;
+  state ^= state >> 17;
+  state ^= state << 5;
+  return state;
+}
+static int32_t pick(int32_t low, int32_t high) {
+  return low + (int32_t)((next() >> 8) % (uint32_t)(high - low + 1));
+}
+static int8_t *allocate(size_t bytes) {
+  int8_t *p = memory + used;
+  used += (bytes + 15) / 16 * 16;
+  return p;
+}
+
+static const int32_t channel_choice[] = {1, 3, 8, 15, 16, 17, 24, 32, 33, 48, 64, 80, 128, 144, 256};
+
+static int32_t channels(int32_t choices) { return channel_choice[pick(0, choices - 1)]; }
+
+static dtmm_tensor view(int32_t h, int32_t w, int32_t c, int32_t halo, int vectors) {
+  const int32_t pixel = vectors ? (c + 15) / 16 * 16 : c + pick(0, 1) * pick(0, 5);
+  const int32_t row = (w + halo) * pixel + (pick(0, 2) == 0 ? 4 * pick(0, 9) : 0);
+  int8_t *data = allocate((size_t)((h + 2 * halo) * row + (2 * halo + 1) * pixel));
+  return (dtmm_tensor){data + halo * (row + pixel), h, w, c, pixel, row, halo};
+}
+
+static dtmm_output_params output(void) {
+  dtmm_output_params o = {pick(-128, 127), -128, 127};
+  if (pick(0, 1)) {
+    o.activation_min = pick(-128, 0);
+    o.activation_max = pick(0, 127);
+  }
+  return o;
+}
+
+static dtmm_channel_params *channel_params(int32_t count) {
+  dtmm_channel_params *p = (dtmm_channel_params *)(void *)allocate(sizeof *p * (size_t)count);
+  for (int32_t i = 0; i < count; ++i) {
+    p[i].bias = pick(-200000, 200000);
+    p[i].multiplier = (1 << 30) + pick(0, (1 << 30) - 1);
+    p[i].shift = pick(0, 20) ? pick(-16, -6) : pick(-1, 3);
+  }
+  return p;
+}
+
+static dtmm_status convolution(uint32_t kind) {
+  static const int32_t kernels[][2] = {{3, 3}, {1, 1}, {3, 3}, {5, 5}, {2, 3}, {1, 7}};
+  const int32_t *k = kernels[pick(0, kind == 2 ? 1 : 5)];
+  int32_t c_in = channels(k[0] * k[1] > 9 ? 8 : 15);
+  if (kind == 2) c_in = pick(1, 32 / (k[0] * k[1]));
+  const int32_t c_out = channels(k[0] * k[1] * c_in > 1000 ? 6 : 11);
+  const int32_t halo = pick(0, 2), out_h = pick(1, 5), out_w = pick(1, 13);
+  dtmm_conv_params conv = {k[0], k[1], pick(1, 2), pick(1, 2), 1, 1, pick(0, halo), pick(0, halo),
+                           output()};
+  if (pick(0, 1)) conv.stride_w = conv.stride_h = 1;
+  if (pick(0, 4) == 0) conv.dilation_h = conv.dilation_w = 2;
+  const int32_t need_h =
+      (out_h - 1) * conv.stride_h + (k[0] - 1) * conv.dilation_h + 1 - conv.pad_top;
+  const int32_t need_w =
+      (out_w - 1) * conv.stride_w + (k[1] - 1) * conv.dilation_w + 1 - conv.pad_left;
+  const int32_t in_h = need_h > halo + 1 ? need_h - pick(0, halo) : 1;
+  const int32_t in_w = need_w > halo + 1 ? need_w - pick(0, halo) : 1;
+  const dtmm_tensor in = view(in_h, in_w, c_in, halo, kind != 2);
+  const dtmm_tensor out = view(out_h, out_w, c_out, pick(0, 1), 0);
+  const int32_t positions = k[0] * k[1], mask_bytes = (positions + 7) / 8;
+  dtmm_conv_weights weights = {c_out, in.pixel_stride, NULL, NULL, channel_params(c_out)};
+  if (kind == 2) weights.in_stride = (positions * c_in + 15) / 16 * 16;
+  uint8_t *index = (uint8_t *)allocate((size_t)(c_out * mask_bytes));
+  memset(index, 0, (size_t)(c_out * mask_bytes));
+  const int32_t density = pick(0, 10);
+  for (int32_t filter = 0; filter < c_out; ++filter) {
+    for (int32_t p = 0; p < positions; ++p) {
+      if (pick(1, 10) <= density) index[filter * mask_bytes + p / 8] |= (uint8_t)(1u << (p % 8));
+    }
+  }
+  weights.index = index;
+  weights.weights =
+      allocate((size_t)(c_out * weights.in_stride * (kind == 2 ? 1 : positions)));
+  if (kind == 2) { /* bytes beyond the window are zero by contract */
+    int8_t *w = (int8_t *)(uintptr_t)weights.weights;
+    for (int32_t filter = 0; filter < c_out; ++filter, w += weights.in_stride) {
+      memset(w + positions * c_in, 0, (size_t)(weights.in_stride - positions * c_in));
+    }
+  }
+  static dtmm_status (*const call[])(const dtmm_conv_params *, const dtmm_conv_weights *,
+                                     const dtmm_tensor *, const dtmm_tensor *, void *, size_t) = {
+      dtmm_conv_dense_s8, dtmm_conv_fwcs_s8, dtmm_conv_im2col_s8};
+  static size_t (*const size[])(const dtmm_conv_params *, const dtmm_conv_weights *,
+                                const dtmm_tensor *, const dtmm_tensor *) = {
+      dtmm_conv_dense_s8_get_buffer_size, dtmm_conv_fwcs_s8_get_buffer_size,
+      dtmm_conv_im2col_s8_get_buffer_size};
+  static int32_t scratch[16 * 1024];
+  const size_t bytes = size[kind](&conv, &weights, &in, &out);
+  if (used > POOL || bytes > sizeof scratch) return DTMM_UNSUPPORTED;
+  int8_t *canary = (int8_t *)scratch + bytes;
+  *canary = 77;
+  const dtmm_status status = call[kind](&conv, &weights, &in, &out, scratch, bytes);
+  return *canary == 77 ? status : DTMM_BAD_BLOB;
+}
+
+static dtmm_status other(uint32_t kind) {
+  const int32_t h = pick(1, 9), w = pick(1, 9), c = channels(13);
+  const dtmm_tensor in = view(h, w, c, pick(0, 1), 0);
+  const dtmm_output_params out_params = output();
+  if (kind == 3) {
+    const dtmm_tensor b = view(h, w, c, pick(0, 1), 0), out = view(h, w, c, pick(0, 1), 0);
+    dtmm_add_params add = {pick(-128, 127), 1 << 30, 0, pick(-128, 127), 1 << 30, 0, 20,
+                           (1 << 30) + pick(0, (1 << 30) - 1), pick(-20, -16), out_params};
+    add.a_multiplier += pick(0, (1 << 30) - 1);
+    add.a_shift = pick(-7, 0);
+    return dtmm_add_s8(&add, &in, &b, pick(0, 2) ? &out : pick(0, 1) ? &in : &b);
+  }
+  if (kind == 4 || kind == 5) {
+    dtmm_pool_params pool = {pick(1, 4), pick(1, 9), pick(1, 3), pick(1, 3), 0, 0, out_params};
+    pool.pad_top = pick(0, pool.window_h - 1);
+    pool.pad_left = pick(0, pool.window_w - 1);
+    const dtmm_tensor out = view((h + pool.pad_top - 1) / pool.stride_h + 1,
+                                 (w + pool.pad_left - 1) / pool.stride_w + 1, c, pick(0, 1), 0);
+    return (kind == 4 ? dtmm_max_pool_s8 : dtmm_average_pool_s8)(&pool, &in, &out);
+  }
+  if (kind == 6) {
+    const dtmm_tensor out = view(1, 1, c, pick(0, 1), 0);
+    const dtmm_mean_params mean = {pick(-128, 127), (1 << 30) + pick(0, (1 << 30) - 1),
+                                   pick(-8, 1), out_params};
+    return dtmm_mean_s8(&mean, &in, &out);
+  }
+  if (kind == 7) {
+    const int32_t c_out = pick(1, 13), stride = h * w * c + pick(0, 3);
+    const dtmm_tensor out = view(1, 1, c_out, pick(0, 1), 0);
+    const dtmm_channel_params *params = channel_params(c_out);
+    const int8_t *weights = allocate((size_t)(c_out * stride));
+    if (used > POOL) return DTMM_UNSUPPORTED;
+    return dtmm_fully_connected_s8(&out_params, weights, stride, params, &in, &out);
+  }
+  const dtmm_tensor out = view(h, w, c, pick(0, 2), 0);
+  return dtmm_copy_s8((int8_t)pick(-128, 127), &in, &out);
+}
+
+int main(void) {
+  for (uint32_t kind = 0; kind < 9; ++kind) {
+    for (uint32_t number = 0; number < CASES; ++number) {
+      state = 2463534242u + 7919u * number + 104729u * kind;
+      for (int i = 0; i < 8; ++i) next();
+      for (size_t i = 0; i + 4 <= sizeof memory; i += 4) { /* noise: data, pads and canaries */
+        const uint32_t noise = next();
+        memcpy(memory + i, &noise, 4);
+      }
+      used = 0;
+      const dtmm_status status = kind < 3 ? convolution(kind) : other(kind);
+      uint32_t sum = 0;
+      for (size_t i = 0; i < sizeof memory; ++i) sum = sum * 31u + (uint8_t)memory[i];
+      report(kind, number, (uint32_t)-(int32_t)status, sum);
+    }
+  }
+  return 0;
+}

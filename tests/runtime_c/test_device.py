@@ -1,0 +1,54 @@
+"""The vector path on the simulated Cortex-M55 against the portable path on the host.
+
+differential.c draws the same cases on both and reports a checksum of all memory after each, so a
+single different or stray byte shows."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dtmm.device import MemoryMap, build_elf, run_firmware
+from dtmm.device.build import build_host_program
+from dtmm.device.qemu import Line, parse_lines
+from dtmm.runtime_c import include_dir, sources
+
+HARNESS = Path(__file__).parent / "differential.c"
+OPERATORS = 9
+
+
+def on_host(folder: Path, cases: int) -> tuple[Line, ...]:
+    program = build_host_program(
+        sources=[HARNESS, *sources()],
+        out=folder / "differential",
+        include_dirs=[include_dir()],
+        defines={"CASES": cases},
+    )
+    done = subprocess.run([program], capture_output=True, text=True, check=True, timeout=120)
+    return parse_lines(done.stdout)
+
+
+@pytest.mark.parametrize("target", ["m55", "m55-scalar"])
+def test_device_equals_host(toolchain: None, tmp_path: Path, target: str, full: bool) -> None:
+    cases = (400 if full else 60) if target == "m55" else 10
+    elf = build_elf(
+        model_sources=[],
+        runtime_sources=sources(),
+        harness_sources=[HARNESS],
+        out_elf=tmp_path / "firmware.elf",
+        include_dirs=[include_dir()],
+        defines={"CASES": cases},
+        memory=MemoryMap(),
+        target=target,
+    )
+    device = run_firmware(elf.path, count_regions=False, timeout_s=240).all("CASE")
+    host = on_host(tmp_path, cases)
+    assert len(host) == OPERATORS * cases
+    different = [(d.values, h.values) for d, h in zip(device, host, strict=True) if d != h]
+    assert not different, f"{len(different)} cases differ, the first: {different[0]}"
+    statuses = Counter((line.numbers()[0], line.numbers()[2]) for line in host)
+    for operator in range(OPERATORS):
+        assert statuses[operator, 0] >= 0.8 * cases, f"operator {operator}: {statuses}"
