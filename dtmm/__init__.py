@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from dtmm.artifact import fingerprint, load, save
     from dtmm.config import Config, load_config
     from dtmm.errors import DtmmError
+    from dtmm.pipeline.compress import Result, compress
 
 _HOME = {
     "Config": "dtmm.config",
     "DtmmError": "dtmm.errors",
+    "Result": "dtmm.pipeline.compress",
+    "compress": "dtmm.pipeline.compress",
     "fingerprint": "dtmm.artifact",
     "load": "dtmm.artifact",
     "load_config": "dtmm.config",
@@ -28,7 +31,9 @@ _HOME = {
 __all__ = [
     "Config",
     "DtmmError",
+    "Result",
     "__version__",
+    "compress",
     "fingerprint",
     "load",
     "load_config",

@@ -148,7 +148,7 @@ int main(void) {
     dtmm_fail("run.bin is missing or too short");
   }
   const uint32_t count = header[0], seed = header[1];
-  state = seed;
+  state = 2654435761u * seed | 1; /* never 0, where xorshift would stay */
   fill(in_data, sizeof in_data);
   fill(in2_data, sizeof in2_data);
   fill(weights, sizeof weights);
@@ -159,8 +159,7 @@ int main(void) {
     if (dtmm_read_file("points.bin", i * sizeof p, &p, sizeof p) != (int32_t)sizeof p) {
       dtmm_fail("points.bin is missing or too short");
     }
-    state = seed + 2654435761u * (i + 1);
-    if (state == 0) state = 1;
+    state = 2654435761u * (seed + i + 1) | 1;
     const dtmm_status status = run(i, &p, &out, &scratch_bytes);
     const uint32_t line[4] = {i, (uint32_t)-status, (uint32_t)scratch_bytes,
                               status == DTMM_OK ? checksum(&out) : 0};

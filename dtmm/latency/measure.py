@@ -79,7 +79,8 @@ def measure_points(
     # Neighbouring points take similarly long; shuffling gives chunks of similar work.
     random.Random(seed).shuffle(wanted)
     chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
-    jobs = [{"points": [to_row(p) for p in chunk], "seed": seed} for chunk in chunks]
+    code = runtime_c.digest()
+    jobs = [{"points": [to_row(p) for p in c], "seed": seed, "code": code} for c in chunks]
     results = run_sweep(measure_chunk, jobs, store, executor, progress)
     costs: dict[Point, Cost] = {}
     provenance: dict[str, str] = {}
@@ -89,8 +90,14 @@ def measure_points(
     return LatencyTable({p: costs[p] for p in sorted(costs)}, provenance)
 
 
-def measure_chunk(points: list[Row], seed: int) -> dict[str, Any]:
-    """Costs of some points and how they were measured, as JSON values. One firmware run."""
+def measure_chunk(points: list[Row], seed: int, code: str) -> dict[str, Any]:
+    """Costs of some points and how they were measured, as JSON values. One firmware run.
+
+    Args:
+        code: digest of the runtime to measure; a stored result of other code is another point.
+    """
+    if code != runtime_c.digest():
+        raise MeasurementError("the C runtime changed while it was being measured")
     chunk = [from_row(row) for row in points]
     with tempfile.TemporaryDirectory(prefix="dtmm-latency-") as name:
         work = Path(name)

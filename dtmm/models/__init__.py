@@ -8,7 +8,7 @@ from torch import nn
 
 from dtmm.data import Dataset
 from dtmm.errors import ConfigError
-from dtmm.models.checkpoint import load_checkpoint, save_checkpoint
+from dtmm.models.checkpoint import load_checkpoint, save_checkpoint, shipped_checkpoint
 from dtmm.models.resnet import ResNet
 
 MODELS: Mapping[str, Callable[[int, int], nn.Module]] = {
@@ -17,7 +17,7 @@ MODELS: Mapping[str, Callable[[int, int], nn.Module]] = {
 }
 """name -> constructor(in_channels, classes)."""
 
-__all__ = ["MODELS", "build_model", "load_checkpoint", "save_checkpoint"]
+__all__ = ["MODELS", "build_model", "load_checkpoint", "save_checkpoint", "shipped_checkpoint"]
 
 
 def build_model(name: str, dataset: Dataset) -> nn.Module:

@@ -8,19 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtmm import runtime_c
 from dtmm.config import Config, save_config
 from dtmm.errors import ConfigError
 from dtmm.pipeline.folder import RunFolder, digest, key_of
 from dtmm.pipeline.progress import Progress
+from dtmm.pipeline.source import ConfiguredSource, Source
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage's function gets: the settings, the folder, and where to say how far it is."""
+    """What a stage's function gets: settings, folder, where to say how far it is, what it began with."""
 
     config: Config
     folder: RunFolder
     progress: Progress
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Stage:
         sections: sections of the configuration that its result depends on.
         outputs: files or folders it writes into the run folder.
         function: does the work; returns a one-line summary.
+        runtime: whether its result depends on the C runtime's code.
         version: raise it when the stage's meaning changes, so that old results are not reused.
     """
 
@@ -43,17 +47,22 @@ class Stage:
     sections: tuple[str, ...]
     outputs: tuple[str, ...]
     function: Callable[[Context], str]
+    runtime: bool = False
     version: int = 1
 
 
-def open_run(config: Config, progress: Progress) -> Context:
-    """The context of the run that `config.run` names; its folder is made, its settings saved."""
+def open_run(config: Config, progress: Progress, source: Source | None = None) -> Context:
+    """The context of the run that `config.run` names; its folder is made, its settings saved.
+
+    Args:
+        source: None: the model and dataset that the settings name.
+    """
     path = Path(config.run.folder) / config.run.name
     if path.exists() and not path.is_dir():
         raise ConfigError(f"run folder {path} is a file; choose another run.name")
     path.mkdir(parents=True, exist_ok=True)
     save_config(config, path / "config.yaml")
-    return Context(config, RunFolder(path), progress)
+    return Context(config, RunFolder(path), progress, source or ConfiguredSource(config))
 
 
 def run_until(context: Context, stages: Sequence[Stage], last: str) -> None:
@@ -96,6 +105,13 @@ def _stage_key(context: Context, stage: Stage, by_name: dict[str, Stage]) -> str
         for need in stage.needs
         for output in by_name[need].outputs
     }
-    return key_of(
-        {"stage": stage.name, "version": stage.version, "settings": settings, "inputs": inputs}
-    )
+    parts = {
+        "stage": stage.name,
+        "version": stage.version,
+        "settings": settings,
+        "inputs": inputs,
+        # What a stage reads besides files of the run folder.
+        "source": context.source.identity() if "data" in stage.sections else None,
+        "runtime": runtime_c.digest() if stage.runtime else None,
+    }
+    return key_of(parts)

@@ -10,7 +10,6 @@ from dtmm.deploy import Deployment, HostModel, Measurement, run_on_device
 from dtmm.errors import MeasurementError
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
-from dtmm.pipeline.prune_stages import dataset_of
 from dtmm.quantization import quantize_input
 from dtmm.quantization import run as run_reference
 
@@ -30,7 +29,7 @@ def evaluate(context: Context, deployment_file: str, measurement_file: str) -> f
             exceeds what `budget.stack` sets aside.
     """
     deployment = files.load(context, deployment_file, Deployment)
-    dataset = dataset_of(context)
+    dataset = context.source.dataset
     inputs = quantize_input(deployment.network, dataset.to_input(dataset.test_images))
     some = inputs[: context.config.device.images]
     with context.progress.bar("test images") as bar:

@@ -5,43 +5,14 @@ Imports stand inside the functions where they pull in torch: the command line mu
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 
-if TYPE_CHECKING:
-    from dtmm.data import Dataset
-
-
-def dataset_of(context: Context) -> Dataset:
-    """The run's dataset."""
-    from dtmm.data import load_dataset
-
-    return load_dataset(context.config.data.name, context.config.data.folder)
-
-
 def network(context: Context) -> str:
-    """network.dtmm: the trained float network, from a checkpoint of `dtmm.models`."""
-    import torch
-
-    from dtmm.models import build_model, load_checkpoint
-    from dtmm.models.checkpoint import shipped_checkpoint
-    from dtmm.network.torch_reader import from_torch
-
-    settings, dataset = context.config.model, dataset_of(context)
-    module = build_model(settings.name, dataset)
-    path = (
-        Path(settings.checkpoint)
-        if settings.checkpoint
-        else shipped_checkpoint(settings.name, dataset.name)
-    )
-    metadata = load_checkpoint(path, module)
-    height, width, channels = dataset.image_shape
-    example = torch.zeros(1, channels, height, width)
-    files.save(context, "network.dtmm", from_torch(module, example, settings.name))
-    return f"{path.name}: {metadata.get('test_accuracy', 'unknown')} test accuracy in float"
+    """network.dtmm: the trained float network."""
+    source, summary = context.source.network()
+    files.save(context, "network.dtmm", source)
+    return summary
 
 
 def importance(context: Context) -> str:
@@ -52,7 +23,7 @@ def importance(context: Context) -> str:
     source = files.load(context, "network.dtmm", Network)
     settings = context.config.importance
     with context.progress.bar("batches") as bar:
-        scores = estimate_importance(source, dataset_of(context), settings, bar)
+        scores = estimate_importance(source, context.source.dataset, settings, bar)
     files.save(context, "importance.dtmm", scores)
     return f"{scores.criterion} on {scores.images} images, {scores.aggregation}"
 
@@ -96,7 +67,7 @@ def finetune(context: Context) -> str:
 
     source = files.load(context, "network.dtmm", Network)
     selection = files.load(context, "selection.dtmm", Selection)
-    dataset = dataset_of(context)
+    dataset = context.source.dataset
     with context.progress.bar("steps") as bar:
         tuned = tune(
             remove(source, selection), dataset, context.config.finetune, teacher=source, progress=bar
@@ -115,7 +86,7 @@ def quantize(context: Context) -> str:
     from dtmm.quantization import quantize as to_int8
     from dtmm.training.calibrate import activation_ranges
 
-    dataset = dataset_of(context)
+    dataset = context.source.dataset
     count = min(context.config.quantize.calibration_images, len(dataset.train_images))
     rng = np.random.default_rng(context.config.run.seed)
     chosen = rng.choice(len(dataset.train_images), count, replace=False)

@@ -29,6 +29,7 @@ STAGES: tuple[Stage, ...] = (
         sections=("table", "device"),
         outputs=("latency.csv", "code_size.dtmm"),
         function=device_stages.profile,
+        runtime=True,
     ),
     Stage(
         name="schedule",
@@ -61,6 +62,7 @@ STAGES: tuple[Stage, ...] = (
         sections=(),
         outputs=("dense_deployment.dtmm", "deployment.dtmm", "dense_project", "project"),
         function=device_stages.deploy,
+        runtime=True,
     ),
     Stage(
         name="run",
@@ -69,6 +71,7 @@ STAGES: tuple[Stage, ...] = (
         sections=("data", "device"),
         outputs=("dense_measurement.dtmm", "measurement.dtmm", "accuracy.json"),
         function=device_stages.run,
+        runtime=True,
     ),
     Stage(
         name="report",

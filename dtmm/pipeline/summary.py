@@ -11,7 +11,6 @@ from dtmm.latency.table import LatencyTable
 from dtmm.network.ir import Network
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
-from dtmm.pipeline.prune_stages import dataset_of
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
 
@@ -39,7 +38,7 @@ def build_report(context: Context) -> dict[str, Any]:
     found = files.load(context, "schedule.dtmm", Schedule)
     table = LatencyTable.load(context.folder.file("latency.csv"))
     accuracy = json.loads(context.folder.file("accuracy.json").read_text())
-    dataset = dataset_of(context)
+    dataset = context.source.dataset
     records = {stage.name: context.folder.record(stage.name) for stage in STAGES}
     return {
         "name": config.run.name,

@@ -70,4 +70,6 @@ def _bytes(name: str, dense: float, ours: float) -> tuple[str, str, str, str]:
 
 
 def _ratio(dense: float, ours: float) -> str:
-    return f"{dense / ours:.2f}x less" if dense and ours else ""
+    if not dense or not ours:
+        return ""
+    return f"{dense / ours:.2f}x less" if ours <= dense else f"{ours / dense:.2f}x more"

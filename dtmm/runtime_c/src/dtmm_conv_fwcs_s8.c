@@ -8,56 +8,13 @@
 
 #if DTMM_USE_MVE
 
-/* Tiles of neighbouring pixels with the number of channels known at compile time: every address is
- * an immediate off one pointer. Adds the products of a filter's `n` filterlets to s0..s3 and moves w
- * and stream past them. In assembler (as is dot1x4 below) because the compilers neither keep the
- * order that pairs loads with multiplications nor the running pointers: 5 to 15 % of the operator. */
-#define ADD_FILTERLETS(CHANNELS, EACH_VECTOR)                              \
-  __asm__ volatile(                                                        \
-      "wls lr, %[n], 2f\n"                                                 \
-      "1:\n"                                                               \
-      "ldrh %[x], [%[stream]], #2\n"                                       \
-      "add %[x], %[in], %[x], lsl #2\n"                                    \
-      ".irp at, " EACH_VECTOR "\n"                                         \
-      "vldrw.u32 q0, [%[w]], #16\n"                                        \
-      "vldrw.u32 q1, [%[x], #\\at]\n"                                      \
-      "vmladava.s8 %[s0], q0, q1\n"                                        \
-      "vldrw.u32 q2, [%[x], #\\at + " #CHANNELS "]\n"                      \
-      "vmladava.s8 %[s1], q0, q2\n"                                        \
-      "vldrw.u32 q1, [%[x], #\\at + 2 * " #CHANNELS "]\n"                  \
-      "vmladava.s8 %[s2], q0, q1\n"                                        \
-      "vldrw.u32 q2, [%[x], #\\at + 3 * " #CHANNELS "]\n"                  \
-      "vmladava.s8 %[s3], q0, q2\n"                                        \
-      ".endr\n"                                                            \
-      "le lr, 1b\n"                                                        \
-      "2:\n"                                                               \
-      : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3),    \
-        [w] "+r"(w), [stream] "+r"(stream), [x] "=&r"(x)                   \
-      : [n] "r"(n), [in] "r"(in)                                           \
-      : "lr", "q0", "q1", "q2", "memory")
-
-#define TILE_OF_NEIGHBOURS(CHANNELS, EACH_VECTOR)                                            \
-  static void tile_##CHANNELS(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {     \
-    const dtmm_tile_output to = dtmm_tile_output_of(job);                                    \
-    const int8_t *w = job->weights, *x;                                                      \
-    const uint16_t *stream = job->stream;                                                    \
-    const dtmm_channel_params *channel = job->params;                                        \
-    for (int32_t filter = job->out_channels; filter > 0; --filter, ++channel, ++out) {       \
-      int32_t s0 = channel->bias, s1 = s0, s2 = s0, s3 = s0;                                 \
-      const int32_t n = *stream++;                                                           \
-      ADD_FILTERLETS(CHANNELS, EACH_VECTOR);                                                 \
-      const int32x4_t sums = {s0, s1, s2, s3};                                               \
-      dtmm_store_tile(to, channel, sums, out);                                               \
-    }                                                                                        \
-  }
-
-TILE_OF_NEIGHBOURS(16, "0")
-TILE_OF_NEIGHBOURS(32, "0, 16")
-TILE_OF_NEIGHBOURS(48, "0, 16, 32")
-TILE_OF_NEIGHBOURS(64, "0, 16, 32, 48")
-TILE_OF_NEIGHBOURS(80, "0, 16, 32, 48, 64")
-TILE_OF_NEIGHBOURS(96, "0, 16, 32, 48, 64, 80")
-TILE_OF_NEIGHBOURS(128, "0, 16, 32, 48, 64, 80, 96, 112")
+DTMM_TILE_OF_NEIGHBOURS(tile_16, 16, "0", 0)
+DTMM_TILE_OF_NEIGHBOURS(tile_32, 32, "0, 16", 0)
+DTMM_TILE_OF_NEIGHBOURS(tile_48, 48, "0, 16, 32", 0)
+DTMM_TILE_OF_NEIGHBOURS(tile_64, 64, "0, 16, 32, 48", 0)
+DTMM_TILE_OF_NEIGHBOURS(tile_80, 80, "0, 16, 32, 48, 64", 0)
+DTMM_TILE_OF_NEIGHBOURS(tile_96, 96, "0, 16, 32, 48, 64, 80", 0)
+DTMM_TILE_OF_NEIGHBOURS(tile_128, 128, "0, 16, 32, 48, 64, 80, 96, 112", 0)
 
 /* Adds to `sum` the products of `vectors` > 0 vectors of weights with those of four windows; returns
  * where the weights go on. In assembler because the compilers find neither the loop's pairing of

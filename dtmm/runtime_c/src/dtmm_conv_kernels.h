@@ -1,4 +1,4 @@
-/* The inner loops of the convolutions: one filter x 4 pixels, and 2 filters x 4 pixels.
+/* Inner loops that several convolutions use.
  *
  * A Cortex-M55 issues a vector load and a vector multiply-accumulate in parallel, each for two
  * cycles, so loads per multiply-accumulate decide: 5/4 for one filter, 1 for 2 filters x 2 pixels. */
@@ -31,6 +31,52 @@ DTMM_INLINE void dtmm_store_tile(dtmm_tile_output to, const dtmm_channel_params 
   v = dtmm_vclamp(vaddq_n_s32(v, to.zero_point), to.low, to.high);
   vstrbq_scatter_offset_s32(out, to.pixel, v);
 }
+
+/* Adds the products of a filter's `n` filterlets to s0..s3 and moves w and stream past them. The
+ * number of channels is known at compile time and the pixels are neighbours, so every address is an
+ * immediate off one pointer. In assembler because the compilers keep neither the order that pairs
+ * loads with multiplications nor the running pointers: 5 to 15 % of the operator. */
+#define DTMM_ADD_FILTERLETS(CHANNELS, EACH_VECTOR)                                               \
+  __asm__ volatile(                                                                              \
+      "wls lr, %[n], 2f\n"                                                                       \
+      "1:\n"                                                                                     \
+      "ldrh %[x], [%[stream]], #2\n"                                                             \
+      "add %[x], %[in], %[x], lsl #2\n"                                                          \
+      ".irp at, " EACH_VECTOR "\n"                                                               \
+      "vldrw.u32 q0, [%[w]], #16\n"                                                              \
+      "vldrw.u32 q1, [%[x], #\\at]\n"                                                            \
+      "vmladava.s8 %[s0], q0, q1\n"                                                              \
+      "vldrw.u32 q2, [%[x], #\\at + " #CHANNELS "]\n"                                            \
+      "vmladava.s8 %[s1], q0, q2\n"                                                              \
+      "vldrw.u32 q1, [%[x], #\\at + 2 * " #CHANNELS "]\n"                                        \
+      "vmladava.s8 %[s2], q0, q1\n"                                                              \
+      "vldrw.u32 q2, [%[x], #\\at + 3 * " #CHANNELS "]\n"                                        \
+      "vmladava.s8 %[s3], q0, q2\n"                                                              \
+      ".endr\n"                                                                                  \
+      "le lr, 1b\n"                                                                              \
+      "2:\n"                                                                                     \
+      : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3),                          \
+        [w] "+r"(w), [stream] "+r"(stream), [x] "=&r"(x)                                         \
+      : [n] "r"(n), [in] "r"(in)                                                                 \
+      : "lr", "q0", "q1", "q2", "memory")
+
+/* A tile kernel on it. `stream`: per filter the number of filterlets, then their window offsets; or
+ * those of one filter for all, where SAME_STREAM. */
+#define DTMM_TILE_OF_NEIGHBOURS(NAME, CHANNELS, EACH_VECTOR, SAME_STREAM)                        \
+  static void NAME(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {                    \
+    const dtmm_tile_output to = dtmm_tile_output_of(job);                                        \
+    const int8_t *w = job->weights, *x;                                                          \
+    const uint16_t *stream = job->stream;                                                        \
+    const dtmm_channel_params *channel = job->params;                                            \
+    for (int32_t filter = job->out_channels; filter > 0; --filter, ++channel, ++out) {           \
+      int32_t s0 = channel->bias, s1 = s0, s2 = s0, s3 = s0;                                     \
+      if (SAME_STREAM) stream = job->stream;                                                     \
+      const int32_t n = *stream++;                                                               \
+      DTMM_ADD_FILTERLETS(CHANNELS, EACH_VECTOR);                                                \
+      const int32x4_t sums = {s0, s1, s2, s3};                                                   \
+      dtmm_store_tile(to, channel, sums, out);                                                   \
+    }                                                                                            \
+  }
 
 #else
 

@@ -1,0 +1,97 @@
+"""Where a run's trained network and dataset come from: named in the settings, or given by a caller."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from dtmm.config import Config
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dtmm.data import Dataset
+    from dtmm.network.ir import Network
+
+
+class Source(Protocol):
+    """The two things a run begins with, and what identifies them."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset."""
+
+    def network(self) -> tuple[Network, str]:
+        """The trained float network, and one line on where it comes from."""
+
+    def identity(self) -> str:
+        """SHA-256 over weights and data: a stage is up to date only while it stays the same."""
+
+
+@dataclass(frozen=True)
+class ConfiguredSource:
+    """A model of `dtmm.models` with its checkpoint, and a dataset of `dtmm.data`."""
+
+    config: Config
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """See Source."""
+        from dtmm.data import load_dataset
+
+        return load_dataset(self.config.data.name, self.config.data.folder)
+
+    @property
+    def _checkpoint(self) -> Path:
+        from dtmm.models import shipped_checkpoint
+
+        given = self.config.model.checkpoint
+        return Path(given) if given else shipped_checkpoint(self.config.model.name, self.dataset.name)
+
+    def network(self) -> tuple[Network, str]:
+        """See Source."""
+        from dtmm.models import build_model, load_checkpoint
+
+        module = build_model(self.config.model.name, self.dataset)
+        metadata = load_checkpoint(self._checkpoint, module)
+        accuracy = metadata.get("test_accuracy", "unknown")
+        summary = f"{self._checkpoint.name}: test accuracy {accuracy} in float"
+        return capture(module, self.dataset, self.config.model.name), summary
+
+    def identity(self) -> str:
+        """See Source."""
+        content = self._checkpoint.read_bytes() if self._checkpoint.is_file() else b""
+        return hashlib.sha256(content + self.dataset.hash.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class GivenSource:
+    """A caller's own trained module and dataset."""
+
+    module: nn.Module
+    dataset: Dataset
+    name: str
+
+    def network(self) -> tuple[Network, str]:
+        """See Source."""
+        return capture(self.module, self.dataset, self.name), f"{type(self.module).__name__} as given"
+
+    def identity(self) -> str:
+        """See Source."""
+        from dtmm.artifact import fingerprint
+
+        network = fingerprint(capture(self.module, self.dataset, self.name))
+        return hashlib.sha256((network + self.dataset.hash).encode()).hexdigest()
+
+
+def capture(module: nn.Module, dataset: Dataset, name: str) -> Network:
+    """The module as a float network for images of the dataset's shape."""
+    import torch
+
+    from dtmm.network.torch_reader import from_torch
+
+    height, width, channels = dataset.image_shape
+    return from_torch(module, torch.zeros(1, channels, height, width), name)
