@@ -74,7 +74,7 @@ class DataConfig:
 class TrainConfig:
     """Dense training. `epochs` over the training set, `batch` images per step, peak rate `lr`."""
 
-    epochs: int = 15
+    epochs: int = 14
     batch: Count = Count(128)
     lr: float = 0.1
     weight_decay: float = 5e-4

@@ -36,6 +36,7 @@ def save_checkpoint(path: Path, module: nn.Module, metadata: Mapping[str, str]) 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(state, temporary, dict(metadata))
+        temporary.chmod(0o644)  # save_file makes it private
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"cannot write checkpoint {path}: {error}") from None

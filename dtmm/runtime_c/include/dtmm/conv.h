@@ -34,7 +34,10 @@ typedef struct {
 
 /* Every window pixel must exist in the input view: pad_top, pad_left and what the output's size
  * implies at the bottom and right are <= in->halo. in->pixel_stride == weights->in_stride, both a
- * multiple of 16 and data 4-byte aligned. The output's halo is written too. */
+ * multiple of 16; in->row_stride a multiple of 4; in->data, weights and scratch 4-byte aligned; a
+ * window spans at most 256 KiB of the input. The output may have any strides and no alignment; its
+ * halo is written too. Scratch is used during the call only; its size is the same on every machine
+ * (dtmm.storage computes it from counts). */
 dtmm_status dtmm_conv_dense_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                                const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
                                size_t scratch_size);

@@ -23,7 +23,9 @@ typedef enum {
  * and x in [-halo, width + halo). The halo is memory of the buffer that holds the tensor's zero
  * point, so that a consumer that pads reads it like any pixel; whoever writes the tensor writes the
  * halo too. Rows may share halo columns: row_stride >= (width + halo) * pixel_stride suffices.
- * pixel_stride >= channels; the bytes between are never interpreted and may hold anything.
+ * pixel_stride >= channels; the bytes between are never interpreted and may hold anything. Operators
+ * do not write them, except between neighbouring halo pixels: so a view may be a range of a wider
+ * tensor's channels, as long as both have the same zero point.
  * Where an operator uses 16-byte vectors (see its comment) pixel_stride is a multiple of 16. */
 typedef struct {
   int8_t *data;
@@ -36,7 +38,8 @@ typedef struct {
 } dtmm_tensor;
 
 /* Requantization of one output channel: TFLite's double-rounding
- * MultiplyByQuantizedMultiplier(acc, multiplier, shift), shift > 0 is a left shift.
+ * MultiplyByQuantizedMultiplier(acc, multiplier, shift), shift > 0 is a left shift. Operators rely on
+ * multiplier >= 0 and -31 <= shift <= 30 without checking.
  * `bias` is folded: bias - input_zero_point * sum(weights of the filter). */
 typedef struct {
   int32_t bias;
