@@ -141,6 +141,13 @@ def test_fwcs_needs_an_index(library: ctypes.CDLL) -> None:
     assert call.run() == BAD_ARGUMENT
 
 
+def test_fwcs_ignores_mask_bits_beyond_the_kernel(library: ctypes.CDLL) -> None:
+    clean, dirty = Call(library, "conv_fwcs"), Call(library, "conv_fwcs")
+    dirty.memory[1][1::2] |= 0xFE  # would be positions 9 to 15 of a 3x3 kernel
+    assert clean.run() == dirty.run() == OK
+    np.testing.assert_array_equal(clean.target.buffer, dirty.target.buffer)
+
+
 def test_im2col_names_a_large_window_unsupported(library: ctypes.CDLL) -> None:
     call = Call(library, "conv_im2col", 3)
     call.inputs.channels, call.inputs.pixel_stride = 4, 4

@@ -117,8 +117,8 @@ static dtmm_tile_kernel kernel_of_neighbours(const dtmm_conv_params *conv, int32
 #endif
 
 /* The stream of one window: what tile_dense walks, or the filterlets of a kernel of neighbours. */
-static void list_window(const dtmm_conv_params *conv, const dtmm_tensor *in, int filterlets,
-                        uint16_t *stream) {
+DTMM_NO_INLINE static void list_window(const dtmm_conv_params *conv, const dtmm_tensor *in,
+                                       int filterlets, uint16_t *stream) {
   if (filterlets) {
     *stream++ = (uint16_t)(conv->kernel_h * conv->kernel_w);
     dtmm_window_offsets(conv, in, 1, stream);

@@ -53,6 +53,7 @@ DTMM_INLINE int32_t dtmm_window_offset(const dtmm_conv_params *conv, const dtmm_
 DTMM_INLINE void dtmm_window_offsets(const dtmm_conv_params *conv, const dtmm_tensor *in,
                                      int32_t step, uint16_t *offsets) {
   for (int32_t ky = 0; ky < conv->kernel_h; ++ky) {
+    DTMM_NO_UNROLL
     for (int32_t kx = 0; kx < conv->kernel_w; kx += step) {
       *offsets++ = (uint16_t)(dtmm_window_offset(conv, in, ky, kx) / DTMM_OFFSET_UNIT);
     }
