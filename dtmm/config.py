@@ -107,9 +107,9 @@ class BudgetConfig:
     `stack`: bytes of SRAM set aside for the stack; a run that measures more fails.
     """
 
-    flash: Bytes | None = Bytes(128 * KIB)
-    sram: Bytes | None = Bytes(128 * KIB)
-    max_loss: Nats | None = None
+    flash: Bytes | None = Bytes(400 * KIB)
+    sram: Bytes | None = Bytes(64 * KIB)
+    max_loss: Nats | None = Nats(0.53)
     stack: Bytes = Bytes(1 * KIB)
 
 
@@ -118,7 +118,7 @@ class ScheduleConfig:
     """The solver, the relative gap it must prove, and its time limit (seconds)."""
 
     solver: str = "highs"
-    gap: Share = Share(0.01)
+    gap: Share = Share(1e-4)
     time_limit_s: Positive = Positive(120.0)
 
 
@@ -127,10 +127,10 @@ class FinetuneConfig:
     """Masked fine-tuning. `distill`: weight, 0 to 1, of the dense network's outputs in the loss,
     both softened by `temperature`; the rest is cross-entropy with `label_smoothing`."""
 
-    epochs: int = 2
-    images_per_epoch: Count = Count(20_000)
+    epochs: int = 4
+    images_per_epoch: Count = Count(60_000)
     batch: Count = Count(128)
-    lr: float = 0.02
+    lr: float = 0.05
     weight_decay: float = 5e-4
     distill: Share = Share(0.5)
     temperature: Positive = Positive(2.0)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes this checkout ready to run: Debian packages, the virtual environment .venv, dtmm itself.
 # Says what it will install before it does; does nothing, in well under a second, when all is there.
-# Environment: PYTHON (default python3), DTMM_TORCH_INDEX (a pip index with the torch wheel to use).
+# Environment: PYTHON (default python3); pip's own settings (PIP_INDEX_URL, ...) apply.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -58,25 +58,6 @@ wanted_stamp() {
     { cat pyproject.toml constraints.txt scripts/setup.sh; "$python" -VV; pwd; } | sha256sum
 }
 
-# On Linux, PyPI's torch brings gigabytes of CUDA. Without an NVIDIA GPU the CPU wheel is enough.
-torch_index() {
-    local index=https://download.pytorch.org/whl/cpu
-    if [ -n "${DTMM_TORCH_INDEX:-}" ]; then
-        echo "$DTMM_TORCH_INDEX"
-    elif ! have nvidia-smi && reachable "$index/torch/"; then
-        echo "$index"
-    fi
-}
-
-reachable() {
-    .venv/bin/python - "$1" 2>/dev/null <<'PROBE'
-import sys
-import urllib.request
-
-urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="HEAD"), timeout=10)
-PROBE
-}
-
 # Made by the same interpreter and not moved since: pip then changes only what differs.
 reusable() {
     [ -x .venv/bin/python ] && [ "$(.venv/bin/python -VV)" = "$("$python" -VV)" ] \
@@ -86,14 +67,10 @@ reusable() {
 make_environment() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
         || die "$python is $("$python" -V 2>&1), expected Python 3.11 or later; set PYTHON"
-    say "making .venv with the packages of constraints.txt (torch is about 200 MB; minutes)"
+    say "making .venv with the packages of constraints.txt (minutes; torch is the largest)"
     rm -f "$stamp"
     reusable || "$python" -m venv --clear .venv || die "cannot make .venv"
     local pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt)
-    local index
-    index=$(torch_index)
-    # torch by itself first, so that no other package is looked up in its index
-    "${pip[@]}" ${index:+--extra-index-url "$index"} torch || die "pip could not install torch"
     "${pip[@]}" --editable '.[dev]' || die "pip could not install dtmm"
 }
 

@@ -69,5 +69,5 @@ class Dataset:
         sha = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             sha.update(repr((array.shape, array.dtype.str)).encode())
-            sha.update(np.ascontiguousarray(array))
+            sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()

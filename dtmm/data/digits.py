@@ -21,9 +21,7 @@ def load_digits(folder: Path | None = None) -> Dataset:
     try:
         from sklearn.datasets import load_digits as sklearn_digits
     except ImportError:
-        raise DataError(
-            "the digits dataset needs scikit-learn: pip install 'dtmm[digits]'"
-        ) from None
+        raise DataError("the digits dataset needs scikit-learn: pip install scikit-learn") from None
     bunch = sklearn_digits()
     order = np.random.default_rng(0).permutation(len(bunch.target))
     pixels = np.round(bunch.images[order] * (255 / 16)).astype(np.uint8)

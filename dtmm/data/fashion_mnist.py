@@ -80,7 +80,8 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         raise DataError(f"{path} is not a readable gzip file: {error}") from None
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise DataError(
-            f"{path} begins with bytes {content[:4].hex()}, expected an idx file of uint8 (000008..)"
+            f"{path} begins with bytes {content[:4].hex()}, "
+            "expected an idx file of uint8 (000008..)"
         )
     rank = content[3]
     if len(content) < 4 + 4 * rank:

@@ -1,4 +1,4 @@
-"""Where every activation lies in the one arena: a plan of offsets for buffers with known lifetimes."""
+"""Where every activation lies in the one arena: offsets for buffers with known lifetimes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ArenaPlan:
         buffers: per buffer of the layout.
         scratch: per operator that needs scratch memory.
         bytes: size of the arena, scratch included.
-        tensor_bytes: the part that buffers reach; `bytes - tensor_bytes` exists for scratch alone.
+        tensor_bytes: what the arena would be without scratch; the rest exists for scratch alone.
         lower_bound: largest sum of what is live at one step; no plan can be smaller.
     """
 
@@ -35,6 +35,7 @@ class _Block:
     size: int
     first: int
     last: int
+    is_scratch: bool = False  # tells an operator's scratch from a buffer of the same name
 
     def overlaps(self, other: _Block) -> bool:
         return self.first <= other.last and other.first <= self.last
@@ -60,14 +61,15 @@ def plan_arena(
         channels: kept channels per buffer.
         scratch: bytes per operator; absent means none.
     """
-    blocks = _blocks(layout, channels, scratch)
-    plans = [_first_fit(sorted(blocks, key=order)) for order in _ORDERS]
-    offsets = min(plans, key=lambda plan: _end(blocks, plan))
+    tensors = _tensor_blocks(layout, channels)
+    blocks = tensors + _scratch_blocks(layout, scratch)
+    offsets = _best_plan(blocks)
+    size = _end(blocks, offsets)
     return ArenaPlan(
-        buffers={b.name: offsets[b] for b in blocks if b.name in layout.buffers},
-        scratch={b.name[1:]: offsets[b] for b in blocks if b.name not in layout.buffers},
-        bytes=_end(blocks, offsets),
-        tensor_bytes=_end([b for b in blocks if b.name in layout.buffers], offsets),
+        buffers={b.name: offsets[b] for b in tensors},
+        scratch={b.name: offsets[b] for b in blocks[len(tensors) :]},
+        bytes=size,
+        tensor_bytes=min(size, _end(tensors, _best_plan(tensors))),
         lower_bound=max(
             sum(b.size for b in blocks if b.first <= step <= b.last)
             for step in range(len(layout.steps))
@@ -75,18 +77,25 @@ def plan_arena(
     )
 
 
-def _blocks(
-    layout: Layout, channels: Mapping[str, int], scratch: Mapping[str, int]
-) -> list[_Block]:
+def _best_plan(blocks: list[_Block]) -> dict[_Block, int]:
+    plans = [_first_fit(sorted(blocks, key=order)) for order in _ORDERS]
+    return min(plans, key=lambda plan: _end(blocks, plan))
+
+
+def _tensor_blocks(layout: Layout, channels: Mapping[str, int]) -> list[_Block]:
     blocks = []
     for name, buffer in layout.buffers.items():
         live = [n for n, step in enumerate(layout.steps) if name in step.live]
         blocks.append(_Block(name, _aligned(buffer.bytes(channels[name])), live[0], live[-1]))
-    for n, step in enumerate(layout.steps):
-        if scratch.get(step.op, 0):
-            # "/" keeps an operator's scratch apart from a buffer of the same name.
-            blocks.append(_Block(f"/{step.op}", _aligned(scratch[step.op]), n, n))
     return blocks
+
+
+def _scratch_blocks(layout: Layout, scratch: Mapping[str, int]) -> list[_Block]:
+    return [
+        _Block(step.op, _aligned(scratch[step.op]), n, n, is_scratch=True)
+        for n, step in enumerate(layout.steps)
+        if scratch.get(step.op, 0)
+    ]
 
 
 def _aligned(size: int) -> int:

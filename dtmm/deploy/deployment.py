@@ -22,8 +22,8 @@ from dtmm.storage import (
     im2col_scratch,
     weight_format,
 )
-from dtmm.storage.parameters import folded_bias, pack_channel_params
 from dtmm.storage.dense import IM2COL_MAX_BYTES
+from dtmm.storage.parameters import folded_bias, pack_channel_params
 from dtmm.storage.stored import PARAMETER_BYTES
 
 

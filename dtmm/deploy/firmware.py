@@ -120,7 +120,7 @@ def _profile(
     run = run_firmware(elf.path, count_regions=True, timeout_s=timeout_s, cwd=work)
     if not np.array_equal(_outputs(run, deployment, 1), expected):
         raise MeasurementError("the profiled build's output differs from the plain build's")
-    checksums = dict(line.numbers() for line in run.all("STEP"))
+    checksums = {line.numbers()[0]: line.numbers()[1] for line in run.all("STEP")}
     costs = model.price(elf.path, run.regions)
     return tuple(
         StepCost(name, cost.instructions, cost.cycles, checksums.get(n))

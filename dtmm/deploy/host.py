@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import re
+import tempfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,23 +22,38 @@ from dtmm.errors import DtmmError, MeasurementError
 Int8 = npt.NDArray[np.int8]
 
 _ALIGNMENT = 16
+_AXES = ("HEIGHT", "WIDTH", "CHANNELS")
 _CHUNK = 64
 """Images per task: large enough to amortise Python, small enough for a moving progress bar."""
 
+_SIZE = re.compile(r"^#define DTMM_MODEL_(\w+) (\d+)$", re.MULTILINE)
+
 
 class HostModel:
-    """A deployment compiled with the host's C compiler.
+    """A deployment, or the C project of one, compiled with the host's C compiler.
+
+    Args:
+        source: a deployment, or the folder of a project; a project's outputs come flat,
+            [N, bytes].
 
     Raises:
         ToolchainError: there is no C compiler, or it refuses the code.
+        DtmmError: the folder holds no project.
     """
 
-    def __init__(self, deployment: Deployment) -> None:
-        network = deployment.network
-        self._input_shape = network.tensors[network.inputs[0]].shape[1:]
-        self._output_shape = network.tensors[network.outputs[0]].shape[1:]
-        self._arena_bytes = deployment.arena.bytes
-        library = ctypes.CDLL(str(_build(deployment)))
+    def __init__(self, source: Deployment | Path) -> None:
+        if isinstance(source, Path):
+            sizes = _sizes(source)
+            self._input_shape = tuple(sizes[f"INPUT_{axis}"] for axis in _AXES)
+            self._output_shape: tuple[int, ...] = (sizes["OUTPUT_BYTES"],)
+            self._arena_bytes = sizes["ARENA_BYTES"]
+            library = ctypes.CDLL(str(_build_project(source)))
+        else:
+            network = source.network
+            self._input_shape = network.tensors[network.inputs[0]].shape[1:]
+            self._output_shape = network.tensors[network.outputs[0]].shape[1:]
+            self._arena_bytes = source.arena.bytes
+            library = ctypes.CDLL(str(_build_deployment(source)))
         self._function = library.dtmm_model_run
         self._function.argtypes = [ctypes.c_void_p] * 3
         self._function.restype = ctypes.c_int
@@ -81,20 +98,43 @@ class HostModel:
                 raise MeasurementError(f"dtmm_model_run returned status {status}, expected 0")
 
 
-def _build(deployment: Deployment) -> Path:
+def _sizes(project: Path) -> dict[str, int]:
+    """The sizes that a project's header states."""
+    header = project / "model" / "model.h"
+    try:
+        text = header.read_text()
+    except OSError as error:
+        raise DtmmError(f"{project} is no C project: {header}: {error.strerror}") from None
+    sizes = {name: int(value) for name, value in _SIZE.findall(text)}
+    wanted = {"ARENA_BYTES", "OUTPUT_BYTES", *(f"INPUT_{axis}" for axis in _AXES)}
+    if absent := sorted(wanted - sizes.keys()):
+        raise DtmmError(f"{header} does not define DTMM_MODEL_{absent[0]}")
+    return sizes
+
+
+def _build_deployment(deployment: Deployment) -> Path:
+    with tempfile.TemporaryDirectory(prefix="dtmm-host-") as name:
+        model = Path(name)
+        for path, text in render_project(deployment).items():
+            if path.startswith("model/"):
+                (model / Path(path).name).write_text(text)
+        return _build(sorted(model.glob("*.[ch]")), runtime_c.folder())
+
+
+def _build_project(project: Path) -> Path:
+    return _build(sorted((project / "model").glob("*.[ch]")), project / "dtmm")
+
+
+def _build(model: Sequence[Path], runtime: Path) -> Path:
     """The shared library, from the cache if this very code was compiled before."""
-    files = {name: text for name, text in render_project(deployment).items() if "model/" in name}
-    runtime = [path for path in runtime_c.folder().rglob("*.[ch]")]
-    key = digest([*files.values(), *(path.read_bytes() for path in sorted(runtime))])
-    folder = cache_dir() / "models" / key[:24]
-    library = folder / "model.so"
+    sources = [*model, *sorted((runtime / "src").glob("*.c"))]
+    code = [*sources, *sorted(runtime.rglob("*.h"))]
+    key = digest(part for path in code for part in (path.name, path.read_bytes()))
+    library = cache_dir() / "models" / f"{key}.so"
     if not library.is_file():
-        for name, text in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text)
         build_host_library(
-            sources=[*folder.glob("model/*.c"), *runtime_c.sources()],
+            sources=[path for path in sources if path.suffix == ".c"],
             out_so=library,
-            include_dirs=[folder / "model", runtime_c.include_dir()],
+            include_dirs=[model[0].parent, runtime / "include"],
         )
     return library

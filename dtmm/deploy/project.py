@@ -16,7 +16,7 @@ import jinja2
 import dtmm
 from dtmm import runtime_c
 from dtmm.deploy.deployment import Deployment
-from dtmm.deploy.steps import step_codes, step_views
+from dtmm.deploy.steps import comment, step_codes, step_views
 from dtmm.errors import DtmmError
 
 _FILES = {
@@ -42,13 +42,15 @@ class _LayerArrays:
 
 
 def write_project(deployment: Deployment, folder: Path) -> Path:
-    """Write the project to `folder`, replacing one that is there only once it is complete.
+    """Write the project to `folder`, replacing an earlier one only once the new one is complete.
 
     Raises:
-        DtmmError: the folder cannot be written.
+        DtmmError: the folder cannot be written, or holds something else than a project.
         UnsupportedError: the network needs an operator that has no C code.
     """
     files = render_project(deployment)
+    folder = folder.resolve()
+    _require_replaceable(folder)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
     try:
         for name, text in files.items():
@@ -56,7 +58,7 @@ def write_project(deployment: Deployment, folder: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         _copy_runtime(temporary / "dtmm")
-        if folder.exists():
+        if folder.exists():  # two steps: a folder cannot be replaced by another in one
             shutil.rmtree(folder)
         temporary.replace(folder)
     except OSError as error:
@@ -75,7 +77,7 @@ def render_project(deployment: Deployment) -> dict[str, str]:
     output_view = max(n for n, step in enumerate(steps) if step.name != "output")
     source, target = network.tensors[network.inputs[0]], network.tensors[network.outputs[0]]
     values = {
-        "name": network.name,
+        "name": comment(network.name),
         "identifier": identifier(network.name),
         "version": dtmm.__version__,
         "arena_bytes": deployment.arena.bytes,
@@ -99,8 +101,20 @@ def render_project(deployment: Deployment) -> dict[str, str]:
 
 def identifier(name: str) -> str:
     """A C and CMake identifier made from a network's name."""
-    cleaned = re.sub(r"\W+", "_", name).strip("_") or "model"
+    cleaned = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "model"
     return cleaned if not cleaned[0].isdigit() else f"_{cleaned}"
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Whoever names a folder of their own by mistake must not lose it."""
+    if not folder.exists():
+        return
+    ours = (folder / "model" / "model.h").is_file() and (folder / "dtmm").is_dir()
+    if not folder.is_dir() or not (ours or not any(folder.iterdir())):
+        raise DtmmError(
+            f"cannot write C project {folder}: something else is there; "
+            "expected an earlier project, an empty folder or nothing"
+        )
 
 
 def _product(shape: Iterable[int]) -> int:
@@ -115,7 +129,7 @@ def _arrays(deployment: Deployment, name: str, number: int) -> _LayerArrays:
     kernel = deployment.kernels.get(name, "fully_connected")
     return _LayerArrays(
         id=number,
-        title=f"{name}: {kernel}",
+        title=comment(f"{name}: {kernel}"),
         # An empty array is not C: a convolution that lost every filterlet keeps one unread byte.
         weights=layer.weights.tolist() or [0],
         index=layer.index.tolist(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,19 +55,22 @@ def step_codes(deployment: Deployment, layer_ids: Mapping[str, int]) -> tuple[St
     views = {network.inputs[0]: 0}
     for op in network.ops:
         # A Reshape renames its input: who reads it reads the view of what it renames.
-        views[op.output] = (
-            views[op.input] if isinstance(op, ir.Reshape) else ops.index(op) + 1
-        )
+        views[op.output] = views[op.input] if isinstance(op, ir.Reshape) else ops.index(op) + 1
     steps = [StepCode("input", "input", network.inputs[0], "")]
     for op in ops:
         writer = _WRITERS.get(type(op))
         if writer is None:
             raise UnsupportedError(f"{type(op).__name__} '{op.name}' has no C code")
-        title = f"{op.name}: {type(op).__name__}"
+        title = comment(f"{op.name}: {type(op).__name__}")
         body = "\n".join(f"  {line}" for line in writer(_Scope(deployment, layer_ids, views), op))
         steps.append(StepCode(op.name, title, op.output, body))
     steps.append(StepCode("output", "output", network.outputs[0], ""))
     return tuple(steps)
+
+
+def comment(text: str) -> str:
+    """Text made fit for a comment in C, CMake and Markdown, whatever a model's author called it."""
+    return re.sub(r"[^\w .,:;/()+=-]", "_", text)
 
 
 def step_names(deployment: Deployment) -> tuple[str, ...]:

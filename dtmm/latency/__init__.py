@@ -1,4 +1,4 @@
-"""What a layer costs: the measured latency table and anything else that answers the same question."""
+"""What a layer costs: the measured latency table and whatever else answers that question."""
 
 from __future__ import annotations
 

@@ -78,6 +78,14 @@ static void make_params(int channels, int32_t products) {
   }
 }
 
+/* Units of `used` weights, `stride` bytes apart, zeros between: what the kernels rely on. */
+static void make_weights(int32_t units, int32_t used, int32_t stride) {
+  if (used == stride) return; /* the random bytes of before are as good */
+  for (int32_t u = 0; u < units; u++)
+    for (int32_t i = 0; i < stride; i++)
+      weights[u * stride + i] = i < used ? (int8_t)(random_word() >> 11) : 0;
+}
+
 static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *scratch_bytes) {
   const dtmm_output_params output = {-7, -128, 127};
   const dtmm_tensor in = view(in_data, p->in_h, p->in_w, p->in_channels, p->in_multiple, p->in_halo);
@@ -105,7 +113,11 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     const int32_t stride = p->kernel == CONV_IM2COL ? round_up(window, 16) : in.pixel_stride;
     const dtmm_conv_weights stored = {p->out_channels, stride, weights,
                                       p->kernel == CONV_FWCS ? masks : 0, params};
+    const int32_t positions = p->kernel_h * p->kernel_w;
     make_params(p->out_channels, window);
+    if (p->kernel == CONV_IM2COL) make_weights(p->out_channels, window, stride);
+    if (p->kernel == CONV_DENSE) make_weights(p->out_channels * positions, p->in_channels, stride);
+    if (p->kernel == CONV_FWCS) make_weights(p->filterlets, p->in_channels, stride);
     if (p->kernel == CONV_FWCS) make_masks(p);
     if (p->kernel == CONV_IM2COL) CONV(dtmm_conv_im2col_s8);
     if (p->kernel == CONV_DENSE) CONV(dtmm_conv_dense_s8);

@@ -79,7 +79,7 @@ def measure_points(
     # Neighbouring points take similarly long; shuffling gives chunks of similar work.
     random.Random(seed).shuffle(wanted)
     chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
-    code = runtime_c.digest()
+    code = _code()
     jobs = [{"points": [to_row(p) for p in c], "seed": seed, "code": code} for c in chunks]
     results = run_sweep(measure_chunk, jobs, store, executor, progress)
     costs: dict[Point, Cost] = {}
@@ -94,10 +94,10 @@ def measure_chunk(points: list[Row], seed: int, code: str) -> dict[str, Any]:
     """Costs of some points and how they were measured, as JSON values. One firmware run.
 
     Args:
-        code: digest of the runtime to measure; a stored result of other code is another point.
+        code: digest of the C code to measure; a stored result of other code is another point.
     """
-    if code != runtime_c.digest():
-        raise MeasurementError("the C runtime changed while it was being measured")
+    if code != _code():
+        raise MeasurementError("the C code changed while it was being measured")
     chunk = [from_row(row) for row in points]
     with tempfile.TemporaryDirectory(prefix="dtmm-latency-") as name:
         work = Path(name)
@@ -125,6 +125,10 @@ def measure_chunk(points: list[Row], seed: int, code: str) -> dict[str, Any]:
         for cost, report in zip(priced, reported, strict=True)
     ]
     return {"costs": [asdict(cost) for cost in costs], "provenance": provenance}
+
+
+def _code() -> str:
+    return digest([runtime_c.digest(), (_folder() / "harness.c").read_bytes()])
 
 
 def _run_on_host(work: Path) -> tuple[Line, ...]:

@@ -1,4 +1,4 @@
-"""The latency table: cycles of one operator as a function of its shape and counts, measured on a device."""
+"""The latency table: cycles of one operator by its shape and counts, measured on a device."""
 
 from __future__ import annotations
 
@@ -85,9 +85,7 @@ class LatencyTable:
         if point not in self.costs:
             near = sorted(self.costs, key=lambda other: _distance(point, other))[:3]
             known = "; ".join(describe(each) for each in near) or "the table is empty"
-            raise MeasurementError(
-                f"the latency table has no {describe(point)}; nearest: {known}"
-            )
+            raise MeasurementError(f"the latency table has no {describe(point)}; nearest: {known}")
         return self.costs[point]
 
     def missing(self, points: Iterable[Point]) -> tuple[Point, ...]:

@@ -15,7 +15,7 @@ from dtmm.errors import ArtifactError
 
 
 def shipped_checkpoint(model: str, dataset: str) -> Path:
-    """Where the checkpoint of a model trained on a dataset lies: in this package, if it ships one."""
+    """Where this package keeps the checkpoint of a model trained on a dataset, if it ships one."""
     return Path(__file__).parent / "checkpoints" / f"{model}_{dataset}.safetensors"
 
 
@@ -64,8 +64,8 @@ def load_checkpoint(path: Path, module: nn.Module) -> dict[str, str]:
         wanted = _describe(expected.get(key))
         if stored != wanted:
             raise ArtifactError(
-                f"checkpoint {path} (model {metadata.get('model', 'unknown')}) is of another model: "
-                f"{key} is {stored}, expected {wanted}"
+                f"checkpoint {path} (model {metadata.get('model', 'unknown')}) is of "
+                f"another model: {key} is {stored}, expected {wanted}"
             )
     module.load_state_dict({key: value.to(expected[key].dtype) for key, value in state.items()})
     return metadata

@@ -1,8 +1,9 @@
-"""ResNet-12 as the DTMM paper uses it: a stem, one residual block per stage, one fully connected layer."""
+"""ResNet-12 as the DTMM paper uses it: a stem, a residual block per stage, a classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(x))
+        y: torch.Tensor = self.norm(self.conv(x))
+        return y
 
 
 class Block(nn.Module):
@@ -38,20 +40,20 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem of widths[0] channels, then a block per width; every stage but the first halves the image.
+    """Stem of widths[0] channels, then a block per width.
 
-    Input [N, in_channels, H, W], output logits [N, classes].
+    Every stage but the first halves the image. Input [N, in_channels, H, W], output logits [N, classes].
     """
 
     def __init__(self, in_channels: int, classes: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.stem = ConvNorm(in_channels, widths[0], 3)
-        inputs = (widths[0], *widths[:-1])
-        self.stages = nn.Sequential(
-            *(Block(i, o, 1 if n == 0 else 2) for n, (i, o) in enumerate(zip(inputs, widths)))
-        )
+        blocks = [Block(widths[0], widths[0], 1)]
+        blocks += [Block(inputs, outputs, 2) for inputs, outputs in pairwise(widths)]
+        self.stages = nn.Sequential(*blocks)
         self.classifier = nn.Linear(widths[-1], classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stages(F.relu(self.stem(x)))
-        return self.classifier(x.mean((2, 3)))
+        logits: torch.Tensor = self.classifier(x.mean((2, 3)))
+        return logits

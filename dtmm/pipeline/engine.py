@@ -33,7 +33,7 @@ class Stage:
     Attributes:
         name: also the command line's verb.
         title: one line for people.
-        needs: earlier stages whose outputs it reads.
+        reads: files of the run folder, each an output of an earlier stage.
         sections: sections of the configuration that its result depends on.
         outputs: files or folders it writes into the run folder.
         function: does the work; returns a one-line summary.
@@ -43,7 +43,7 @@ class Stage:
 
     name: str
     title: str
-    needs: tuple[str, ...]
+    reads: tuple[str, ...]
     sections: tuple[str, ...]
     outputs: tuple[str, ...]
     function: Callable[[Context], str]
@@ -74,19 +74,20 @@ def run_until(context: Context, stages: Sequence[Stage], last: str) -> None:
     by_name = {stage.name: stage for stage in stages}
     if last not in by_name:
         raise ConfigError(f"unknown stage {last!r}; stages: {', '.join(by_name)}")
+    writer = {output: stage for stage in stages for output in stage.outputs}
     wanted: set[str] = set()
     pending = [last]
     while pending:
         name = pending.pop()
         wanted.add(name)
-        pending += [need for need in by_name[name].needs if need not in wanted]
+        pending += [writer[file].name for file in by_name[name].reads]
     for stage in stages:
         if stage.name in wanted:
-            _run_stage(context, stage, by_name)
+            _run_stage(context, stage)
 
 
-def _run_stage(context: Context, stage: Stage, by_name: dict[str, Stage]) -> None:
-    key = _stage_key(context, stage, by_name)
+def _run_stage(context: Context, stage: Stage) -> None:
+    key = _stage_key(context, stage)
     if context.folder.is_current(stage.name, key):
         context.progress.skipped(stage.name)
         return
@@ -98,13 +99,9 @@ def _run_stage(context: Context, stage: Stage, by_name: dict[str, Stage]) -> Non
     context.progress.finished(stage.name, summary, seconds)
 
 
-def _stage_key(context: Context, stage: Stage, by_name: dict[str, Stage]) -> str:
+def _stage_key(context: Context, stage: Stage) -> str:
     settings = {name: dataclasses.asdict(getattr(context.config, name)) for name in stage.sections}
-    inputs = {
-        output: digest(context.folder.file(output))
-        for need in stage.needs
-        for output in by_name[need].outputs
-    }
+    inputs = {file: digest(context.folder.file(file)) for file in stage.reads}
     parts = {
         "stage": stage.name,
         "version": stage.version,

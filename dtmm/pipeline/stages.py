@@ -9,7 +9,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="network",
         title="read the trained network",
-        needs=(),
+        reads=(),
         sections=("model", "data"),
         outputs=("network.dtmm",),
         function=prune_stages.network,
@@ -17,7 +17,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="importance",
         title="score filters and filterlets on training batches",
-        needs=("network",),
+        reads=("network.dtmm",),
         sections=("data", "importance"),
         outputs=("importance.dtmm",),
         function=prune_stages.importance,
@@ -25,7 +25,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="profile",
         title="measure the latency table on the device",
-        needs=("network",),
+        reads=("network.dtmm",),
         sections=("table", "device"),
         outputs=("latency.csv", "code_size.dtmm"),
         function=device_stages.profile,
@@ -34,7 +34,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="schedule",
         title="choose every layer's filters and filterlets",
-        needs=("network", "importance", "profile"),
+        reads=("network.dtmm", "importance.dtmm", "latency.csv", "code_size.dtmm"),
         sections=("table", "budget", "schedule"),
         outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm"),
         function=prune_stages.schedule,
@@ -42,7 +42,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="finetune",
         title="remove what the schedule drops and fine-tune what stays",
-        needs=("network", "schedule"),
+        reads=("network.dtmm", "selection.dtmm"),
         sections=("data", "finetune"),
         outputs=("tuned.dtmm",),
         function=prune_stages.finetune,
@@ -50,7 +50,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="quantize",
         title="quantize the dense and the pruned network to int8",
-        needs=("network", "finetune"),
+        reads=("network.dtmm", "tuned.dtmm"),
         sections=("data", "quantize"),
         outputs=("dense_int8.dtmm", "pruned_int8.dtmm"),
         function=prune_stages.quantize,
@@ -58,7 +58,13 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="deploy",
         title="plan the memory and write the C projects",
-        needs=("schedule", "quantize"),
+        reads=(
+            "network.dtmm",
+            "tuned.dtmm",
+            "dense_int8.dtmm",
+            "pruned_int8.dtmm",
+            "schedule.dtmm",
+        ),
         sections=(),
         outputs=("dense_deployment.dtmm", "deployment.dtmm", "dense_project", "project"),
         function=device_stages.deploy,
@@ -67,7 +73,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="run",
         title="run both networks on the device and compare every byte",
-        needs=("deploy",),
+        reads=("dense_deployment.dtmm", "deployment.dtmm"),
         sections=("data", "device"),
         outputs=("dense_measurement.dtmm", "measurement.dtmm", "accuracy.json"),
         function=device_stages.run,
@@ -76,7 +82,16 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="report",
         title="write the report",
-        needs=("importance", "profile", "schedule", "finetune", "deploy", "run"),
+        reads=(
+            "network.dtmm",
+            "tuned.dtmm",
+            "latency.csv",
+            "schedule.dtmm",
+            "deployment.dtmm",
+            "dense_measurement.dtmm",
+            "measurement.dtmm",
+            "accuracy.json",
+        ),
         sections=("run", "model", "data", "budget", "device"),
         outputs=("report.json", "report.html"),
         function=device_stages.report,

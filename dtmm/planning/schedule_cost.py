@@ -14,7 +14,9 @@ def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedu
     size = kernel_size(folded, conv)
     source = layout.buffers[layout.tensor_buffer[conv.input]]
     target = layout.buffers[layout.tensor_buffer[conv.output]]
-    inputs = source.channels if source.group is None else schedule.channels.get(source.group, source.channels)
+    inputs = source.channels
+    if source.group is not None:
+        inputs = schedule.channels.get(source.group, inputs)
     outputs = schedule.channels[target.group] if target.group else target.channels
     kernel = schedule.kernels[conv.name]
     in_stride = weight_format(kernel).in_stride(size, inputs)
