@@ -83,11 +83,14 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ImportanceConfig:
-    """What scores the pruning units: a criterion over `batches` batches of training images."""
+    """What scores the pruning units: a criterion over `batches` batches of training images.
+
+    Small batches: near a minimum the gradient of a large one is mostly noise.
+    """
 
     criterion: str = "taylor"
-    batches: Count = Count(16)
-    batch_size: Count = Count(128)
+    batches: Count = Count(64)
+    batch_size: Count = Count(16)
     seed: int = 0
 
 
@@ -109,7 +112,7 @@ class BudgetConfig:
 
     flash: Bytes | None = Bytes(400 * KIB)
     sram: Bytes | None = Bytes(64 * KIB)
-    max_loss: Nats | None = Nats(0.53)
+    max_loss: Nats | None = Nats(1.05)
     stack: Bytes = Bytes(1 * KIB)
 
 
@@ -127,8 +130,8 @@ class FinetuneConfig:
     """Masked fine-tuning. `distill`: weight, 0 to 1, of the dense network's outputs in the loss,
     both softened by `temperature`; the rest is cross-entropy with `label_smoothing`."""
 
-    epochs: int = 4
-    images_per_epoch: Count = Count(60_000)
+    epochs: int = 3
+    images_per_epoch: Count = Count(40_000)
     batch: Count = Count(128)
     lr: float = 0.05
     weight_decay: float = 5e-4

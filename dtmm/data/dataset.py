@@ -25,7 +25,7 @@ class Dataset:
     mirrored image keeps its class, so training may flip it.
 
     Raises:
-        DataError: shapes, counts or labels do not fit together.
+        DataError: a split is empty, or its images and labels do not fit together.
     """
 
     name: str
@@ -47,7 +47,9 @@ class Dataset:
                 raise DataError(
                     f"{self.name}: {len(images)} {split} images but {len(labels)} labels"
                 )
-            if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            if not len(labels):
+                raise DataError(f"{self.name}: 0 {split} images, expected at least 1")
+            if not 0 <= labels.min() <= labels.max() < len(self.classes):
                 raise DataError(
                     f"{self.name}: {split} labels span {labels.min()}..{labels.max()}, "
                     f"expected 0..{len(self.classes) - 1}"

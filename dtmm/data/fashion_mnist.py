@@ -54,16 +54,19 @@ def load_fashion_mnist(folder: Path | None = None) -> Dataset:
             raise DataError(
                 f"{folder / FILES[key]} holds an array of shape {arrays[key].shape}, expected (N,)"
             )
-    return Dataset(
-        name="fashion_mnist",
-        train_images=_pad(arrays["train_images"]),
-        train_labels=arrays["train_labels"].astype(np.int64),
-        test_images=_pad(arrays["test_images"]),
-        test_labels=arrays["test_labels"].astype(np.int64),
-        classes=CLASSES,
-        mean=MEAN,
-        std=STD,
-    )
+    try:
+        return Dataset(
+            name="fashion_mnist",
+            train_images=_pad(arrays["train_images"]),
+            train_labels=arrays["train_labels"].astype(np.int64),
+            test_images=_pad(arrays["test_images"]),
+            test_labels=arrays["test_labels"].astype(np.int64),
+            classes=CLASSES,
+            mean=MEAN,
+            std=STD,
+        )
+    except DataError as error:
+        raise DataError(f"dataset folder {folder}: {error}") from None
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:

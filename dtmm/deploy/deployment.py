@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.deploy.arena import ArenaPlan, plan_arena
-from dtmm.errors import UnsupportedError
-from dtmm.network.ir import Conv2D, FullyConnected, Op
+from dtmm.errors import DtmmError, UnsupportedError
+from dtmm.network.ir import Conv2D, FullyConnected, Op, Shape
 from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS, CONV_IM2COL
 from dtmm.planning.nouns import Layout
 from dtmm.quantization.parameters import channel_parameters
@@ -82,23 +82,26 @@ def plan(
             a small first layer, FWCS where a filterlet is zero, else dense.
 
     Raises:
-        UnsupportedError: a kernel that does not fit its layer.
+        UnsupportedError: a kernel that does not fit its layer, or for no layer of the network.
     """
-    chosen = {
-        op.name: (kernels or {}).get(op.name) or default_kernel(network, op)
-        for op in network.ops
-        if isinstance(op, Conv2D)
-    }
+    convs = [op for op in network.ops if isinstance(op, Conv2D)]
+    kernels = kernels or {}
+    if unknown := sorted(kernels.keys() - {op.name for op in convs}):
+        raise UnsupportedError(
+            f"kernel {kernels[unknown[0]]} is meant for {unknown[0]!r}, which is no convolution of "
+            f"network {network.name!r}"
+        )
+    chosen = {op.name: kernels.get(op.name) or default_kernel(network, op) for op in convs}
     layers = {
         op.name: _store(network, op, chosen.get(op.name))
         for op in network.ops
         if isinstance(op, Conv2D | FullyConnected)
     }
     channels = {name: buffer.channels for name, buffer in layout.buffers.items()}
+    for op in convs:
+        _check_pixels(layout, op, chosen[op.name], layers[op.name])
     scratch = {
-        op.name: _scratch_bytes(network, op, chosen[op.name], layers[op.name])
-        for op in network.ops
-        if isinstance(op, Conv2D)
+        op.name: _scratch_bytes(network, op, chosen[op.name], layers[op.name]) for op in convs
     }
     arena = plan_arena(layout, channels, scratch)
     return Deployment(network, layout, chosen, layers, scratch, arena)
@@ -110,6 +113,26 @@ def default_kernel(network: QuantizedNetwork, op: Conv2D) -> str:
     if op.input in network.inputs and weights[0].size <= IM2COL_MAX_BYTES:
         return CONV_IM2COL
     return CONV_DENSE if weights.any(axis=3).all() else CONV_FWCS
+
+
+def check_images(images: npt.NDArray[np.int8], shape: Shape) -> None:
+    """Raises DtmmError unless `images` are int8 [N, H, W, C] of a network's input shape."""
+    if images.dtype != np.int8 or images.shape[1:] != shape:
+        raise DtmmError(
+            f"images are {images.dtype} of shape {images.shape}, expected int8 "
+            f"(N, {', '.join(map(str, shape))})"
+        )
+
+
+def _check_pixels(layout: Layout, op: Conv2D, kernel: str, layer: StoredLayer) -> None:
+    """Dense and FWCS kernels read whole vectors: pixels as far apart as stored filterlets."""
+    source = layout.buffers[layout.tensor_buffer[op.input]]
+    stride = source.pixel_stride(source.channels)
+    if kernel != CONV_IM2COL and layer.in_stride != stride:
+        raise UnsupportedError(
+            f"layer {op.name!r}: {kernel} needs pixels {layer.in_stride} bytes apart, those of "
+            f"{op.input!r} are {stride} bytes apart in this layout"
+        )
 
 
 def _store(network: QuantizedNetwork, op: Op, kernel: str | None) -> StoredLayer:

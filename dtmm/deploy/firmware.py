@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm import runtime_c
-from dtmm.deploy.deployment import Deployment
+from dtmm.deploy.deployment import Deployment, check_images
 from dtmm.deploy.project import render_project
 from dtmm.deploy.steps import step_names
 from dtmm.device.build import build_elf
@@ -20,7 +20,7 @@ from dtmm.device.cycle_model import CycleModel
 from dtmm.device.elf import Elf, flash_bytes, product_ram_bytes
 from dtmm.device.provenance import collect_provenance
 from dtmm.device.qemu import Run, run_firmware
-from dtmm.errors import MeasurementError
+from dtmm.errors import DtmmError, MeasurementError
 
 Int8 = npt.NDArray[np.int8]
 
@@ -65,14 +65,19 @@ def run_on_device(
     """Build the firmware, run all images, count the first ones, profile the first one.
 
     Args:
-        images: [N, H, W, C] int8.
-        counted_images: an inference's instructions hardly depend on the image, and counting slows
-            the simulator down.
+        images: [N, H, W, C] int8, at least one.
+        counted_images: how many of them are counted, at least one: an inference's instructions
+            hardly depend on the image, and counting slows the simulator down.
 
     Raises:
+        DtmmError: no image, or images of another shape or dtype.
         ToolchainError: a tool is missing or fails. MeasurementError: the firmware fails, or the
         profiled build's output differs.
     """
+    network = deployment.network
+    check_images(images, network.tensors[network.inputs[0]].shape[1:])
+    if not (len(images) and counted_images > 0):
+        raise DtmmError(f"{len(images)} images, {counted_images} counted: expected at least 1")
     counted = min(counted_images, len(images))
     model = CycleModel()
     with tempfile.TemporaryDirectory(prefix="dtmm-firmware-") as name:

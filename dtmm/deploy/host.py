@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm import runtime_c
-from dtmm.deploy.deployment import Deployment
+from dtmm.deploy.deployment import Deployment, check_images
 from dtmm.deploy.project import render_project
 from dtmm.device.build import build_host_library
 from dtmm.device.cache import cache_dir, digest
@@ -70,11 +70,7 @@ class HostModel:
             DtmmError: images of another shape or dtype.
             MeasurementError: the C library returned a status other than DTMM_OK.
         """
-        if images.dtype != np.int8 or images.shape[1:] != self._input_shape:
-            raise DtmmError(
-                f"images are {images.dtype} of shape {images.shape}, expected int8 "
-                f"(N, {', '.join(map(str, self._input_shape))})"
-            )
+        check_images(images, self._input_shape)
         outputs = np.empty((len(images), *self._output_shape), np.int8)
         starts = range(0, len(images), _CHUNK)
         with ThreadPoolExecutor(threads) as pool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -20,10 +22,10 @@ from dtmm.device.cache import cache_dir, digest
 from dtmm.device.cycle_model import CycleModel
 from dtmm.device.provenance import collect_provenance
 from dtmm.device.qemu import Line, parse_lines, run_firmware
-from dtmm.errors import MeasurementError
+from dtmm.errors import DtmmError, MeasurementError
 from dtmm.latency.table import Cost, LatencyTable, OpShape, Point, describe
 from dtmm.planning.nouns import VECTOR_BYTES, Buffer
-from dtmm.sweep import run_sweep
+from dtmm.sweep import ResultsStore, SweepError, run_sweep
 
 KERNELS = (
     "conv_im2col",
@@ -64,30 +66,49 @@ def measure_points(
     """Measure every point; what `store` already holds is not measured again.
 
     Weights, inputs and filterlet patterns are random, from `seed`: patterns have exactly the
-    point's filterlets, at least one in each filter, otherwise uniform.
+    point's filterlets, at least one in each filter, otherwise uniform. A point's pattern depends
+    on the point and the seed alone, so its cost is the same whatever it is measured with.
 
     Args:
         store: results file, appended chunk by chunk (`dtmm.sweep`).
         executor: runs the chunks; None: one process per core.
-        progress: called with (chunks done, chunks in all).
+        progress: called with (chunks done, chunks in all) of what is not in the store.
 
     Raises:
         MeasurementError: an operator refuses a point, or device and host compute different outputs.
         ToolchainError: a tool is missing or fails.
     """
-    wanted = list(dict.fromkeys(points))
-    # Neighbouring points take similarly long; shuffling gives chunks of similar work.
-    random.Random(seed).shuffle(wanted)
-    chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
-    code = _code()
-    jobs = [{"points": [to_row(p) for p in c], "seed": seed, "code": code} for c in chunks]
-    results = run_sweep(measure_chunk, jobs, store, executor, progress)
+    wanted, code = set(points), _code()
+    known = _measured(store, seed, code)
+    missing = sorted(wanted - known.costs.keys())
+    if missing:
+        # Neighbouring points take similarly long; shuffling gives chunks of similar work.
+        random.Random(seed).shuffle(missing)
+        chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+        jobs = [{"points": [to_row(p) for p in c], "seed": seed, "code": code} for c in chunks]
+        try:
+            run_sweep(measure_chunk, jobs, store, executor, progress)
+        except SweepError as error:
+            # what failed says more than a list of the points it failed with
+            if isinstance(error.__cause__, DtmmError):
+                raise error.__cause__ from None
+            raise
+        known = _measured(store, seed, code)
+    return LatencyTable({p: known.costs[p] for p in sorted(wanted)}, known.provenance)
+
+
+def _measured(store: Path, seed: int, code: str) -> LatencyTable:
+    """What the store holds of this seed and code, whatever chunks it was measured in."""
     costs: dict[Point, Cost] = {}
     provenance: dict[str, str] = {}
-    for chunk, result in zip(chunks, results, strict=True):
-        costs |= {p: Cost(**row) for p, row in zip(chunk, result["costs"], strict=True)}
-        provenance = result["provenance"]
-    return LatencyTable({p: costs[p] for p in sorted(costs)}, provenance)
+    with ResultsStore(store, f"{__name__}.{measure_chunk.__name__}") as results:
+        for key, result in results.values.items():
+            job = json.loads(key)
+            if (job["seed"], job["code"]) == (seed, code):
+                measured = (Cost(**row) for row in result["costs"])
+                costs |= zip(map(from_row, job["points"]), measured, strict=True)
+                provenance = result["provenance"]
+    return LatencyTable(costs, provenance)
 
 
 def measure_chunk(points: list[Row], seed: int, code: str) -> dict[str, Any]:
@@ -102,7 +123,7 @@ def measure_chunk(points: list[Row], seed: int, code: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="dtmm-latency-") as name:
         work = Path(name)
         np.array([len(chunk), seed], "<u4").tofile(work / "run.bin")
-        np.array([_fields(point) for point in chunk], "<i4").tofile(work / "points.bin")
+        np.array([_fields(point, seed) for point in chunk], "<i4").tofile(work / "points.bin")
         elf = build_elf(
             model_sources=[],
             runtime_sources=runtime_c.sources(),
@@ -162,7 +183,9 @@ def to_row(point: Point) -> Row:
 
 def from_row(row: Mapping[str, Any]) -> Point:
     """The inverse of `to_row`, also after JSON made lists of tuples."""
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in row["shape"].items()}
+    shape: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in row["shape"].items()
+    }
     return Point(**{**row, "shape": OpShape(**shape)})
 
 
@@ -193,7 +216,7 @@ def _compare(chunk: Sequence[Point], device: list[_Report], host: list[_Report])
             )
 
 
-def _fields(point: Point) -> list[int]:
+def _fields(point: Point, seed: int) -> list[int]:
     """The fields of harness.c's `point`, after a check that its buffers are large enough."""
     needs = _needs(point)
     for name, limit in LIMITS.items():
@@ -203,7 +226,7 @@ def _fields(point: Point) -> list[int]:
             )
     shape = point.shape
     multiple = 1 if point.kernel == "conv_im2col" else VECTOR_BYTES
-    return [
+    fields = [
         KERNELS.index(point.kernel),
         *shape.kernel,
         *shape.stride,
@@ -218,6 +241,8 @@ def _fields(point: Point) -> list[int]:
         point.out_channels,
         point.filterlets,
     ]
+    pattern_seed = zlib.crc32(np.array([*fields, seed], "<i4").tobytes()) >> 1
+    return [*fields, pattern_seed]
 
 
 def _needs(point: Point) -> dict[str, int]:

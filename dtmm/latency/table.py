@@ -106,14 +106,21 @@ class LatencyTable:
         """Read what `save` wrote, or a user's own file of the same columns.
 
         Raises:
-            DataError: the file is missing, no table, or lacks a column.
+            DataError: the file is missing, no table, lacks a column, has a cell that is no number
+                where one belongs, or the same point twice.
         """
         frame, provenance = read_table(path)
         absent = [name for name in _COLUMNS if name not in frame.columns]
         if absent:
             raise DataError(f"latency table {path} lacks columns {', '.join(absent)}")
-        records = frame[_COLUMNS].to_dict("records")
-        return LatencyTable(dict(_from_row(row) for row in records), provenance)
+        _check_numbers(frame, path)
+        rows = [_from_row(row) for row in frame[_COLUMNS].to_dict("records")]
+        costs = dict(rows)
+        if len(costs) != len(rows):
+            seen = [point for point, _ in rows]
+            twice = next(point for point in seen if seen.count(point) > 1)
+            raise DataError(f"latency table {path} has two rows for {describe(twice)}")
+        return LatencyTable(costs, provenance)
 
 
 def describe(point: Point) -> str:
@@ -130,6 +137,7 @@ def describe(point: Point) -> str:
 
 _PAIRS = ("in", "out", "kernel", "stride", "dilation", "pad")
 _PAIR_FIELDS = ("in_hw", "out_hw", "kernel", "stride", "dilation", "pad")
+_WORDS = ("kind", "kernel")
 _COLUMNS = [
     "kind",
     *(f"{name}_{axis}" for name in _PAIRS for axis in ("h", "w")),
@@ -155,6 +163,19 @@ def _flat(point: Point) -> dict[str, int | str]:
     return row
 
 
+def _check_numbers(frame: pd.DataFrame, path: Path) -> None:
+    for name in (column for column in _COLUMNS if column not in _WORDS):
+        values = pd.to_numeric(frame[name], errors="coerce")
+        whole = name not in ("cycles", "instructions")
+        wrong = ~(values >= 0) | (values % 1 != 0 if whole else False)
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            raise DataError(
+                f"latency table {path}: {name} of row {row + 1} is {frame[name].iloc[row]!r}, "
+                f"expected a {'whole ' if whole else ''}number >= 0"
+            )
+
+
 def _from_row(row: Mapping[Any, Any]) -> tuple[Point, Cost]:
     pairs = {
         field: (int(row[f"{name}_h"]), int(row[f"{name}_w"]))
@@ -167,14 +188,14 @@ def _from_row(row: Mapping[Any, Any]) -> tuple[Point, Cost]:
         **pairs,
     )
     counts = (int(row[name]) for name in ("in_channels", "out_channels", "filterlets"))
-    cost = Cost(float(row["cycles"]), int(row["instructions"]), int(row["scratch"]))
+    cost = Cost(float(row["cycles"]), float(row["instructions"]), int(row["scratch"]))
     return Point(shape, str(row["kernel"]), *counts), cost
 
 
 def _distance(first: Point, second: Point) -> tuple[int, float]:
     """Differing words first, then how far the numbers are apart on a logarithmic scale."""
     one, other = _flat(first), _flat(second)
-    words = sum(one[key] != other[key] for key in ("kind", "kernel"))
+    words = sum(one[key] != other[key] for key in _WORDS)
     numbers = [key for key in one if isinstance(one[key], int)]
     apart = sum(abs(math.log((int(one[k]) + 1) / (int(other[k]) + 1))) for k in numbers)
     return words, apart

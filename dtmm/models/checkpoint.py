@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -22,16 +23,15 @@ def shipped_checkpoint(model: str, dataset: str) -> Path:
 def save_checkpoint(path: Path, module: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write the module's state atomically; floats are stored in half precision.
 
+    A tensor that half precision cannot hold (a variance above 65504) keeps its own type.
+
     Args:
         metadata: text to text: model, dataset, accuracy, command, seed, ...
 
     Raises:
         ArtifactError: the file cannot be written.
     """
-    state = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in module.state_dict().items()
-    }
+    state = {key: _compact(value).contiguous() for key, value in module.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,8 @@ def save_checkpoint(path: Path, module: nn.Module, metadata: Mapping[str, str]) 
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"cannot write checkpoint {path}: {error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it may be gone, or its folder may be a file
+            temporary.unlink()
 
 
 def load_checkpoint(path: Path, module: nn.Module) -> dict[str, str]:
@@ -69,6 +70,13 @@ def load_checkpoint(path: Path, module: nn.Module) -> dict[str, str]:
             )
     module.load_state_dict({key: value.to(expected[key].dtype) for key, value in state.items()})
     return metadata
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    return half if bool(half.isfinite().all()) else tensor
 
 
 def _describe(tensor: torch.Tensor | None) -> str:

@@ -42,7 +42,8 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Stem of widths[0] channels, then a block per width.
 
-    Every stage but the first halves the image. Input [N, in_channels, H, W], output logits [N, classes].
+    Every stage but the first halves the image. Input [N, in_channels, H, W], output logits
+    [N, classes].
     """
 
     def __init__(self, in_channels: int, classes: int, widths: Sequence[int] = WIDTHS) -> None:

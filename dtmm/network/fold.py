@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.errors import UnsupportedError
+from dtmm.network.check import check
 from dtmm.network.ir import (
     Activate,
     Activation,
@@ -30,8 +31,10 @@ def fold(network: Network) -> Network:
     A folded chain's result keeps the name of the chain's last tensor; layers keep their names.
 
     Raises:
+        DtmmError: the network is malformed (`dtmm.network.check`).
         UnsupportedError: a BatchNorm or Activate whose input no layer can absorb.
     """
+    check(network)
     ops: list[Op] = []
     params: Params = {}
     uses = _count_uses(network)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from scipy.cluster.hierarchy import DisjointSet
 
+from dtmm.errors import UnsupportedError
 from dtmm.network.ir import Conv2D, FullyConnected, Network, op_inputs
 
 
@@ -34,7 +35,11 @@ class ChannelGroup:
 
 
 def channel_groups(network: Network) -> tuple[ChannelGroup, ...]:
-    """All groups, in order of their first tensor. Every tensor is in exactly one group."""
+    """All groups, in order of their first tensor. Every tensor is in exactly one group.
+
+    Raises:
+        UnsupportedError: an add joins a flattened image and a vector whose elements are channels.
+    """
     tied: DisjointSet = DisjointSet(network.tensors)
     for op in network.ops:
         if not isinstance(op, Conv2D | FullyConnected):
@@ -55,9 +60,16 @@ def _group(network: Network, tensors: tuple[str, ...]) -> ChannelGroup:
     weighted = [op for op in network.ops if isinstance(op, Conv2D | FullyConnected)]
     producers = tuple(op.name for op in weighted if op.output in members)
     border = members & {*network.inputs, *network.outputs}
+    channels = network.tensors[tensors[0]][-1]
+    for op in weighted:
+        if op.output in members and network.tensors[op.output][-1] != channels:
+            raise UnsupportedError(
+                f"'{op.name}' makes {network.tensors[op.output][-1]} channels that are added to "
+                f"{channels} flattened ones: expected the same channels on both sides"
+            )
     return ChannelGroup(
         name=producers[0] if producers else tensors[0],
-        channels=network.tensors[tensors[0]][-1],
+        channels=channels,
         tensors=tensors,
         producers=producers,
         consumers=tuple(op.name for op in weighted if op.input in members),

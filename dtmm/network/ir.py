@@ -34,7 +34,7 @@ class Activation(str, Enum):
 
 @dataclass(frozen=True)
 class Conv2D:
-    """Convolution. `weight`: [C_out, kh, kw, C_in] (OHWI); `bias`: [C_out], absent before folding."""
+    """Convolution. `weight`: [C_out, kh, kw, C_in] (OHWI); `bias`: [C_out], may be absent."""
 
     name: str
     input: str
@@ -49,7 +49,10 @@ class Conv2D:
 
 @dataclass(frozen=True)
 class FullyConnected:
-    """Dense layer on (1, C_in). `weight`: [C_out, C_in], inputs in NHWC-flattened order; `bias`: [C_out]."""
+    """Dense layer on (1, C_in). `weight`: [C_out, C_in]; `bias`: [C_out], may be absent.
+
+    Columns of a flattened image are in H, W, C order.
+    """
 
     name: str
     input: str
@@ -135,7 +138,17 @@ class Reshape:
     output: str
 
 
-Op = Conv2D | FullyConnected | BatchNorm | Activate | Add | MaxPool2D | AveragePool2D | Mean | Reshape
+Op = (
+    Conv2D
+    | FullyConnected
+    | BatchNorm
+    | Activate
+    | Add
+    | MaxPool2D
+    | AveragePool2D
+    | Mean
+    | Reshape
+)
 
 
 def op_inputs(op: Op) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dtmm.errors import ToolchainError, UnsupportedError
 from dtmm.network import ir
+from dtmm.network.shapes import window_extent
 
 if TYPE_CHECKING:
     from dtmm.quantization.quantized import QuantizedNetwork, QuantizedTensor
@@ -23,7 +24,9 @@ Array = npt.NDArray[Any]
 def write_tflite(network: QuantizedNetwork) -> bytes:
     """The network as a flatbuffer: zeros stored densely, one subgraph, version 3 of the schema.
 
-    Padding that is neither TFLite's SAME nor VALID becomes a PAD operator before the convolution.
+    Padding that is neither TFLite's SAME nor VALID becomes a PAD (PADV2) operator before the
+    convolution (maximum). TFLM runs the file as `dtmm.quantization.run` does, byte for byte;
+    LiteRT's reference kernels differ in FULLY_CONNECTED, which they round once (DESIGN section 5).
 
     Raises:
         ToolchainError: the [tflite] extra is not installed.
@@ -85,20 +88,23 @@ class _Writer:
         """Position of an activation of the network."""
         return self._index[name]
 
-    def activation(
-        self, name: str, like: QuantizedTensor, shape: ir.Shape | None = None
-    ) -> int:
+    def activation(self, name: str, like: QuantizedTensor, shape: ir.Shape | None = None) -> int:
         """A new int8 activation with the scale of `like`."""
         return self._tensor(
-            name, shape or like.shape, "INT8", None, np.float32([like.scale]), like.zero_point
+            name,
+            shape or like.shape,
+            "INT8",
+            None,
+            np.array([like.scale], np.float32),
+            like.zero_point,
         )
 
     def constant(
-        self, name: str, values: Array, scales: Array | None = None, axis: int = 0
+        self, name: str, values: Array, scales: Array | None = None, zero_point: int = 0
     ) -> int:
-        """A new constant, quantized per channel along `axis` where scales are given."""
+        """A new constant, quantized along its first axis where scales are given."""
         kind = {np.dtype(np.int8): "INT8", np.dtype(np.int32): "INT32"}[values.dtype]
-        return self._tensor(name, values.shape, kind, values.tobytes(), scales, 0, axis)
+        return self._tensor(name, values.shape, kind, values.tobytes(), scales, zero_point)
 
     def _tensor(
         self,
@@ -108,7 +114,6 @@ class _Writer:
         data: bytes | None,
         scales: Array | None,
         zero_point: int,
-        axis: int = 0,
     ) -> int:
         tensor = self.schema.TensorT()
         tensor.name, tensor.shape, tensor.hasRank = name, np.array(shape, np.int32), True
@@ -121,7 +126,7 @@ class _Writer:
             quantization = self.schema.QuantizationParametersT()
             quantization.scale = np.asarray(scales, np.float32)
             quantization.zeroPoint = np.full(len(scales), zero_point, np.int64)
-            quantization.quantizedDimension = axis
+            quantization.quantizedDimension = 0
             tensor.quantization = quantization
         self._tensors.append(tensor)
         return len(self._tensors) - 1
@@ -191,11 +196,9 @@ def _is_same(shape: ir.Shape, kernel: ir.Pair, stride: ir.Pair, padding: ir.Padd
 def _conv(writer: _Writer, op: ir.Conv2D) -> None:
     network = writer.network
     weight, shape = network.params[op.weight], network.tensors[op.input].shape
-    extent = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[1:3], op.dilation, strict=True))
-    same = _is_same(shape, (extent[0], extent[1]), op.stride, op.padding)
-    source = writer.index(op.input)
-    if not same and any(op.padding):
-        source = _padded(writer, op, shape)
+    extent = window_extent((weight.shape[1], weight.shape[2]), op.dilation)
+    same = _is_same(shape, extent, op.stride, op.padding)
+    source = writer.index(op.input) if same else _padded(writer, op)
     options = writer.options(
         "Conv2DOptions",
         padding=writer.padding(same),
@@ -209,14 +212,27 @@ def _conv(writer: _Writer, op: ir.Conv2D) -> None:
     writer.operator("CONV_2D", inputs, [writer.index(op.output)], 3, options)
 
 
-def _padded(writer: _Writer, op: ir.Conv2D, shape: ir.Shape) -> int:
-    top, left, bottom, right = op.padding
-    amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
-    target = (1, shape[1] + top + bottom, shape[2] + left + right, shape[3])
+def _padded(writer: _Writer, op: ir.Conv2D | ir.MaxPool2D) -> int:
+    """The operator's input with its explicit padding: zeros, or -128 for a maximum."""
+    source = writer.index(op.input)
+    if not any(op.padding):
+        return source
     tensor = writer.network.tensors[op.input]
-    padded = writer.activation(f"{op.name}/padded", tensor, target)
-    inputs = [writer.index(op.input), writer.constant(f"{op.name}/padding", amounts)]
-    writer.operator("PAD", inputs, [padded], 2, writer.options("PadOptions"))
+    _, height, width, channels = tensor.shape
+    top, left, bottom, right = op.padding
+    shape = (1, height + top + bottom, width + left + right, channels)
+    padded = writer.activation(f"{op.name}/padded", tensor, shape)
+    amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
+    inputs = [source, writer.constant(f"{op.name}/padding", amounts)]
+    if isinstance(op, ir.Conv2D):
+        writer.operator("PAD", inputs, [padded], 2, writer.options("PadOptions"))
+    else:
+        lowest = np.array([-128], np.int8)
+        value = writer.constant(
+            f"{op.name}/lowest", lowest, np.array([tensor.scale]), tensor.zero_point
+        )
+        options = writer.options("PadV2Options")
+        writer.operator("PADV2", [*inputs, value], [padded], 2, options)
     return padded
 
 
@@ -246,26 +262,34 @@ def _add(writer: _Writer, op: ir.Add) -> None:
     writer.operator("ADD", inputs, [writer.index(op.output)], 2, options)
 
 
-def _pool(kind: str) -> Callable[[_Writer, Any], None]:
-    def handle(writer: _Writer, op: ir.MaxPool2D | ir.AveragePool2D) -> None:
-        shape = writer.network.tensors[op.input].shape
-        same = _is_same(shape, op.window, op.stride, op.padding)
-        if not same and any(op.padding):
-            raise UnsupportedError(
-                f"{kind} '{op.name}' has padding {op.padding}: .tflite knows SAME and VALID only"
-            )
-        options = writer.options(
-            "Pool2DOptions",
-            padding=writer.padding(same),
-            strideH=op.stride[0],
-            strideW=op.stride[1],
-            filterHeight=op.window[0],
-            filterWidth=op.window[1],
-            fusedActivationFunction=writer.fused(ir.Activation.NONE),
-        )
-        writer.operator(kind, [writer.index(op.input)], [writer.index(op.output)], 2, options)
+def _max_pool(writer: _Writer, op: ir.MaxPool2D) -> None:
+    same = _is_same(writer.network.tensors[op.input].shape, op.window, op.stride, op.padding)
+    source = writer.index(op.input) if same else _padded(writer, op)
+    _pool(writer, "MAX_POOL_2D", op, source, same)
 
-    return handle
+
+def _average_pool(writer: _Writer, op: ir.AveragePool2D) -> None:
+    same = _is_same(writer.network.tensors[op.input].shape, op.window, op.stride, op.padding)
+    if not same and any(op.padding):
+        raise UnsupportedError(
+            f"AveragePool2D '{op.name}' has padding {op.padding}: .tflite knows SAME and VALID only"
+        )
+    _pool(writer, "AVERAGE_POOL_2D", op, writer.index(op.input), same)
+
+
+def _pool(
+    writer: _Writer, kind: str, op: ir.MaxPool2D | ir.AveragePool2D, source: int, same: bool
+) -> None:
+    options = writer.options(
+        "Pool2DOptions",
+        padding=writer.padding(same),
+        strideH=op.stride[0],
+        strideW=op.stride[1],
+        filterHeight=op.window[0],
+        filterWidth=op.window[1],
+        fusedActivationFunction=writer.fused(ir.Activation.NONE),
+    )
+    writer.operator(kind, [source], [writer.index(op.output)], 2, options)
 
 
 def _mean(writer: _Writer, op: ir.Mean) -> None:
@@ -285,8 +309,8 @@ _HANDLERS: Mapping[type, Callable[[_Writer, Any], None]] = {
     ir.Conv2D: _conv,
     ir.FullyConnected: _fully_connected,
     ir.Add: _add,
-    ir.MaxPool2D: _pool("MAX_POOL_2D"),
-    ir.AveragePool2D: _pool("AVERAGE_POOL_2D"),
+    ir.MaxPool2D: _max_pool,
+    ir.AveragePool2D: _average_pool,
     ir.Mean: _mean,
     ir.Reshape: _reshape,
 }

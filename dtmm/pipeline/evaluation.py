@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,10 +34,12 @@ def evaluate(context: Context, deployment_file: str, measurement_file: str) -> f
     dataset = context.source.dataset
     inputs = quantize_input(deployment.network, dataset.to_input(dataset.test_images))
     some = inputs[: context.config.device.images]
-    with context.progress.bar("test images") as bar:
-        on_host = HostModel(deployment).run(inputs, progress=bar)
-    context.progress.line(f"{len(some)} images on the simulated Cortex-M55")
-    measured = run_on_device(deployment, some, COUNTED_IMAGES)
+    context.progress.line(f"{len(some)} images on the simulated Cortex-M55, {len(inputs)} here")
+    # The simulator is a process of its own: it runs on one core while this one computes on another.
+    with ThreadPoolExecutor(1) as pool, context.progress.bar("test images") as bar:
+        on_device = pool.submit(run_on_device, deployment, some, COUNTED_IMAGES)
+        on_host = HostModel(deployment).run(inputs, threads=1, progress=bar)
+        measured = on_device.result()
     in_reference = run_reference(deployment.network, some)
     _require_equal("the host's C library", on_host[: len(some)], in_reference)
     _require_equal("the device", measured.outputs, in_reference)

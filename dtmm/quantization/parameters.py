@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,8 @@ def output_range(network: QuantizedNetwork, op: Op) -> OutputRange:
     if activation is not Activation.NONE:
         low = max(low, tensor.zero_point)
     if activation is Activation.RELU6:
-        high = min(high, tensor.zero_point + _round_half_away(6.0 / tensor.scale))
+        steps = np.float32(6) / np.float32(tensor.scale)  # TFLM divides in float32
+        high = min(high, tensor.zero_point + math.floor(float(steps) + 0.5))
     return OutputRange(tensor.zero_point, low, high)
 
 
@@ -75,9 +77,7 @@ def add_parameters(network: QuantizedNetwork, op: Add) -> AddParameters:
     )
 
 
-def channel_parameters(
-    network: QuantizedNetwork, op: Conv2D | FullyConnected
-) -> ChannelParameters:
+def channel_parameters(network: QuantizedNetwork, op: Conv2D | FullyConnected) -> ChannelParameters:
     """Bias and rescaling of every output channel."""
     factors = [quantize_multiplier(float(scale)) for scale in network.effective_scales(op)]
     assert op.bias is not None, "a quantized layer has a bias"
@@ -98,13 +98,5 @@ def mean_rescale(network: QuantizedNetwork, op: Mean) -> Rescale:
     multiplier, shift = quantize_multiplier(source.scale / target.scale)
     _, height, width, _ = source.shape
     count = height * width
-    extra = min(63 - _leading_zeros(count), 32, 31 + shift)
+    extra = min(count.bit_length() - 1, 32, 31 + shift)
     return Rescale(int((multiplier << extra) // count), shift - extra)
-
-
-def _leading_zeros(value: int) -> int:
-    return 64 - value.bit_length()
-
-
-def _round_half_away(value: float) -> int:
-    return int(np.floor(value + 0.5))

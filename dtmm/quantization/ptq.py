@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.cluster.hierarchy import DisjointSet
 
 from dtmm.errors import DtmmError, UnsupportedError
+from dtmm.network.check import check
 from dtmm.network.ir import (
     Activate,
     AveragePool2D,
@@ -22,11 +23,18 @@ from dtmm.network.ir import (
 from dtmm.quantization.quantized import QuantizedNetwork, QuantizedTensor
 
 Ranges = Mapping[str, tuple[float, float]]
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
 
 _SAME_SCALE = (MaxPool2D, AveragePool2D, Reshape)
 """Operators that TFLite requires to keep their input's scale and zero point."""
 
-_SMALLEST_RANGE = 1e-6
+_LEAST_RANGE = 1e-6
+"""A tensor that spans less is taken for constant zero; any scale will do, and 1/255 is tame."""
+
+_LARGEST_BIAS = 1 << 30
+"""Leaves the other half of an int32 accumulator to the products."""
 
 
 def quantize(folded: Network, ranges: Ranges) -> QuantizedNetwork:
@@ -40,35 +48,45 @@ def quantize(folded: Network, ranges: Ranges) -> QuantizedNetwork:
 
     Raises:
         UnsupportedError: the network is not folded.
-        DtmmError: a tensor has no range, or one that is not finite.
+        DtmmError: a tensor has no range, or one that is not finite; the network is malformed.
     """
     for op in folded.ops:
         if isinstance(op, BatchNorm | Activate):
             raise UnsupportedError(f"{type(op).__name__} '{op.name}': fold the network first")
+    check(folded)
     tensors = _quantize_tensors(folded, ranges)
-    params: dict[str, npt.NDArray[np.int8] | npt.NDArray[np.int32]] = {}
-    scales: dict[str, npt.NDArray[np.float32]] = {}
+    params: dict[str, Int8 | Int32] = {}
+    scales: dict[str, Float32] = {}
     for op in folded.ops:
         if isinstance(op, Conv2D | FullyConnected):
-            assert op.bias is not None, "folding gave every layer a bias"
-            weight, bias = folded.params[op.weight], folded.params[op.bias]
-            params[op.weight], scales[op.weight] = quantize_weights(weight)
-            real = np.float64(tensors[op.input].scale) * scales[op.weight].astype(np.float64)
-            limit = np.iinfo(np.int32)
-            params[op.bias] = np.clip(np.rint(bias / real), limit.min, limit.max).astype(np.int32)
+            if op.bias is None:
+                raise UnsupportedError(f"'{op.name}' has no bias: fold the network first")
+            weight, bias, input_scale = op.weight, op.bias, tensors[op.input].scale
+            params[weight], params[bias], scales[weight] = quantize_layer(
+                folded.params[weight], folded.params[bias], input_scale
+            )
     return QuantizedNetwork(
         folded.name, tensors, folded.ops, params, scales, folded.inputs, folded.outputs
     )
 
 
-def quantize_weights(
-    weight: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Per-output-channel symmetric int8 of [C_out, ...]; an all-zero filter gets scale 1."""
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    scale = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
-    spread = scale.reshape(-1, *(1 for _ in weight.shape[1:]))
-    return np.clip(np.rint(weight / spread), -127, 127).astype(np.int8), scale
+def quantize_layer(
+    weight: Float32, bias: Float32, input_scale: float
+) -> tuple[Int8, Int32, Float32]:
+    """Per-output-channel symmetric int8 of [C_out, ...], int32 of [C_out], float32 scales [C_out].
+
+    A filter's largest weight becomes 127, unless its bias would then overflow: a filter that
+    training has shrunk to almost nothing gets the finest scale that holds its bias. An all-zero
+    filter gets its layer's coarsest scale.
+    """
+    largest = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).max(axis=1)
+    dead = largest.max() or 1.0
+    least = np.abs(bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS)
+    least = np.maximum(least, np.finfo(np.float32).tiny)
+    scale = np.maximum(np.where(largest > 0, largest, dead) / 127, least).astype(np.float32)
+    spread = scale.astype(np.float64).reshape(-1, *(1 for _ in weight.shape[1:]))
+    codes = np.clip(np.rint(weight / spread), -127, 127).astype(np.int8)
+    return codes, np.rint(bias / (input_scale * scale.astype(np.float64))).astype(np.int32), scale
 
 
 def quantize_input(
@@ -76,7 +94,7 @@ def quantize_input(
 ) -> npt.NDArray[np.int8]:
     """Preprocessed float images [N, H, W, C] as the network's int8 input."""
     tensor = network.tensors[network.inputs[0]]
-    codes = np.rint(images / np.float32(tensor.scale)) + tensor.zero_point
+    codes: Float32 = np.rint(images / np.float32(tensor.scale)) + tensor.zero_point
     return np.clip(codes, -128, 127).astype(np.int8)
 
 
@@ -106,6 +124,7 @@ def _range(ranges: Ranges, name: str) -> tuple[float, float]:
 
 def _affine(low: float, high: float) -> tuple[float, int]:
     """Scale (a float32 value) and zero point that cover [low, high], which contains 0."""
-    scale = float(np.float32(max(high - low, _SMALLEST_RANGE) / 255))
+    width = high - low if high - low >= _LEAST_RANGE else 1.0
+    scale = float(np.float32(width / 255))
     zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
     return scale, zero_point

@@ -40,7 +40,7 @@ class QuantizedNetwork:
     outputs: tuple[str, ...]
 
     def effective_scales(self, op: Conv2D | FullyConnected) -> npt.NDArray[np.float64]:
-        """[C_out] real multipliers input_scale * weight_scale / output_scale, in double as TFLite."""
+        """[C_out] factors input_scale * weight_scale / output_scale, in double as in TFLite."""
         source, target = self.tensors[op.input], self.tensors[op.output]
         scales = self.weight_scales[op.weight].astype(np.float64)
         return np.float64(source.scale) * scales / np.float64(target.scale)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.network import ir
+from dtmm.network.shapes import window_extent
 from dtmm.quantization.multiplier import Ints, requantize
 from dtmm.quantization.parameters import (
     ADD_LEFT_SHIFT,
@@ -37,9 +38,7 @@ def run(network: QuantizedNetwork, images: Int8, keep_all: Literal[False] = ...)
 def run(network: QuantizedNetwork, images: Int8, keep_all: Literal[True]) -> dict[str, Int8]: ...
 
 
-def run(
-    network: QuantizedNetwork, images: Int8, keep_all: bool = False
-) -> Int8 | dict[str, Int8]:
+def run(network: QuantizedNetwork, images: Int8, keep_all: bool = False) -> Int8 | dict[str, Int8]:
     """Run [N, H, W, C] int8 images; returns the output [N, ...], or every tensor by name.
 
     Raises:
@@ -103,7 +102,7 @@ def _windows(
     x: npt.NDArray[Any], window: ir.Pair, stride: ir.Pair, dilation: ir.Pair
 ) -> npt.NDArray[Any]:
     """[N, H, W, C] to [N, out_h, out_w, C, kh, kw], a view."""
-    extent = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+    extent = window_extent(window, dilation)
     view = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(1, 2))
     return view[:, :: stride[0], :: stride[1], :, :: dilation[0], :: dilation[1]]
 
@@ -140,7 +139,8 @@ def _add(network: QuantizedNetwork, op: ir.Add, *inputs: Int8) -> Int8:
 
 def _max_pool(network: QuantizedNetwork, op: ir.MaxPool2D, x: Int8) -> Int8:
     windows = _windows(_pad(x, op.padding, -128), op.window, op.stride, (1, 1))
-    return windows.max(axis=(-2, -1))
+    largest: Int8 = windows.max(axis=(-2, -1))
+    return largest
 
 
 def _average_pool(network: QuantizedNetwork, op: ir.AveragePool2D, x: Int8) -> Int8:
@@ -150,7 +150,8 @@ def _average_pool(network: QuantizedNetwork, op: ir.AveragePool2D, x: Int8) -> I
     padded = _pad(x.astype(np.int64), op.padding, 0)
     total = _windows(padded, op.window, op.stride, (1, 1)).sum(axis=(-2, -1))
     magnitude = (np.abs(total) + count // 2) // count
-    return (np.sign(total) * magnitude).astype(np.int8)
+    average: Int8 = (np.sign(total) * magnitude).astype(np.int8)
+    return average
 
 
 def _mean(network: QuantizedNetwork, op: ir.Mean, x: Int8) -> Int8:

@@ -42,7 +42,7 @@ def layer_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]
     return [
         (
             layer["name"],
-            layer["kernel"],
+            layer["kernel"].removeprefix("conv_"),
             f"{layer['channels_kept']} / {layer['channels']}",
             f"{layer['filterlets_kept']} / {layer['filterlets']}",
             f"{dense[layer['name']] / 1e3:,.0f} to {ours[layer['name']] / 1e3:,.0f}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +40,7 @@ def test_live_memory_never_overlaps(blocks: list[tuple[int, int, int]], scratch:
         if n == 0 and scratch:
             spans.append((found.scratch["op0"], scratch))
         spans.sort()
-        for (start, size), (following, _) in zip(spans, spans[1:], strict=False):
+        for (start, size), (following, _) in pairwise(spans):
             assert start + size <= following
         assert all(start % 16 == 0 and start + size <= found.bytes for start, size in spans)
     assert found.lower_bound <= found.bytes
@@ -52,16 +52,12 @@ def test_close_to_the_best_first_fit(blocks: list[tuple[int, int, int]]) -> None
     """Some order of first fit is optimal, so all orders give the optimum of a small case."""
     layout = make(blocks[:5])
     sizes = {name: buffer.bytes(16) for name, buffer in layout.buffers.items()}
-    together = {
-        (a, b) for step in layout.steps for a in step.live for b in step.live if a != b
-    }
+    together = {(a, b) for step in layout.steps for a in step.live for b in step.live if a != b}
     best = min(first_fit(order, sizes, together) for order in permutations(sizes))
     assert plan(layout).bytes <= 1.25 * best
 
 
-def first_fit(
-    order: tuple[str, ...], sizes: dict[str, int], together: set[tuple[str, str]]
-) -> int:
+def first_fit(order: tuple[str, ...], sizes: dict[str, int], together: set[tuple[str, str]]) -> int:
     placed: dict[str, int] = {}
     for name in order:
         starts = [0, *(placed[b] + sizes[b] for b in placed)]

@@ -1,4 +1,4 @@
-"""Generated C against the integer reference: on the host, under sanitizers, on the simulated M55."""
+"""Generated C against the integer reference: on the host, sanitized, on the simulated M55."""
 
 from __future__ import annotations
 
@@ -87,9 +87,20 @@ def test_device_equals_the_reference(name: str, toolchain: None) -> None:
     assert 0 <= measured.flash["weights"] - deployment.size.weights < padding
     assert measured.flash["index"] == deployment.size.index
     assert measured.flash["parameters"] == deployment.size.parameters
+    every = run(network, images[:1], keep_all=True)
+    written = {"input": network.inputs[0], **{op.name: op.output for op in network.ops}}
+    for step in measured.steps[:-1]:  # the last one copies the output out
+        assert step.checksum == fnv1a(every[written[step.name]].tobytes()), step.name
     total = sum(step.instructions for step in measured.steps)
     # the steps are all of an inference but the calls between them
     assert total == pytest.approx(measured.instructions, rel=0.03)
+
+
+def fnv1a(data: bytes) -> int:
+    value = 2166136261
+    for byte in data:
+        value = (value ^ byte) * 16777619 % (1 << 32)
+    return value
 
 
 def test_sanitizers_find_nothing(tmp_path: Path) -> None:
@@ -122,12 +133,20 @@ def test_a_kernel_that_does_not_fit_is_refused() -> None:
     network, deployment, _ = quantized("vgg")
     with pytest.raises(UnsupportedError, match="second"):
         plan(network, deployment.layout, {"second": "conv_im2col"})
+    with pytest.raises(UnsupportedError, match="'first': conv_dense needs pixels 16 bytes apart"):
+        plan(network, deployment.layout, {"first": "conv_dense"})
+    with pytest.raises(UnsupportedError, match="'frist', which is no convolution"):
+        plan(network, deployment.layout, {"frist": "conv_im2col"})
 
 
 def test_images_of_another_shape_are_refused() -> None:
     _, deployment, images = quantized("dead")
     with pytest.raises(DtmmError, match=r"\(N, 10, 9, 2\)"):
         HostModel(deployment).run(images[:, :, :8])
+    with pytest.raises(DtmmError, match=r"\(N, 10, 9, 2\)"):
+        run_on_device(deployment, images.astype(np.int16))
+    with pytest.raises(DtmmError, match="0 images"):
+        run_on_device(deployment, images[:0])
 
 
 def test_an_interrupted_write_leaves_the_old_project(

@@ -13,7 +13,7 @@ from dtmm.models.resnet import ResNet
 from dtmm.network.fold import fold
 from dtmm.network.groups import channel_groups
 from dtmm.network.ir import Activate, BatchNorm
-from dtmm.network.torch_reader import from_torch, to_torch
+from dtmm.network.torch_reader import from_torch, copy_to
 from dtmm.training.executor import Executor
 from tests.training.networks import Builder, residual
 
@@ -95,7 +95,7 @@ def test_weights_travel_back_into_the_module(case: int) -> None:
     other, _ = modules()[case]
     for parameter in other.parameters():
         nn.init.normal_(parameter)
-    to_torch(network, other)
+    copy_to(network, other)
     x = torch.randn(2, *shape)
     with torch.no_grad():
         assert torch.allclose(other.eval()(x), module.eval()(x), atol=1e-6)
@@ -104,7 +104,7 @@ def test_weights_travel_back_into_the_module(case: int) -> None:
 def test_a_smaller_network_does_not_fit_the_module() -> None:
     network = from_torch(ResNet(1, 10, (4, 6)), torch.zeros(1, 1, 8, 8), "small")
     with pytest.raises(UnsupportedError, match=r"stem\.conv\.weight"):
-        to_torch(network, ResNet(1, 10, (8, 6)))
+        copy_to(network, ResNet(1, 10, (8, 6)))
 
 
 @pytest.mark.parametrize(
