@@ -158,9 +158,7 @@ def compress(
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file of settings.")
 @click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]...")
-def train(
-    out: Path | None, as_json: bool, config: Path | None, overrides: tuple[str, ...]
-) -> None:
+def train(out: Path | None, as_json: bool, config: Path | None, overrides: tuple[str, ...]) -> None:
     """Train a dense float network and write its checkpoint."""
     from dtmm.pipeline.train import train_checkpoint
 

@@ -131,7 +131,7 @@ class FinetuneConfig:
     both softened by `temperature`; the rest is cross-entropy with `label_smoothing`."""
 
     epochs: int = 3
-    images_per_epoch: Count = Count(40_000)
+    images_per_epoch: Count = Count(60_000)
     batch: Count = Count(128)
     lr: float = 0.05
     weight_decay: float = 5e-4

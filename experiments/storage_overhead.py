@@ -5,7 +5,7 @@ int8 weights, none of them zero, and the same share of its filterlets is set to 
 replacement. In a 1x1 convolution a filterlet is a whole filter. Filters left empty stay. Formats:
 
 - fwcs: what dtmm.storage writes (docs/fwcs.md), sizes of the encoder's own arrays;
-- authors: the DTMM authors' format, 16 bits per kept filterlet and 16 per filter (DESIGN section 7);
+- authors: the DTMM authors' format, 16 bits per kept filterlet and 16 per filter;
 - csr: compressed sparse rows, a row per filter: a 16-bit column per weight and a 16-bit length per
   row. It does not know filterlets: the same zeros as if they were unstructured. (Row pointers
   that count from the start of the layer would not fit into 16 bits.)
@@ -30,6 +30,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import dtmm
+from dtmm.artifact import write_atomic
 from dtmm.data import load_dataset
 from dtmm.device.provenance import git_commit
 from dtmm.errors import DtmmError
@@ -38,7 +39,7 @@ from dtmm.network.ir import Conv2D
 from dtmm.pipeline.source import capture
 from dtmm.planning.kernels import uses_im2col
 from dtmm.storage import FORMATS as STORED
-from dtmm.table import read_table, to_latex, write_atomic, write_table
+from dtmm.table import read_table, to_latex, write_table
 from experiments import STYLE
 
 MODEL = "resnet12"

@@ -105,9 +105,7 @@ def test_missing_toolchain(tmp_path: Path) -> None:
     assert_one_line(done, "clang")
 
 
-def test_impossible_budgets_name_the_smallest_feasible(
-    tmp_path: Path, toolchain: None
-) -> None:
+def test_impossible_budgets_name_the_smallest_feasible(tmp_path: Path, toolchain: None) -> None:
     done = dtmm("schedule", "--flash", "9KiB", f"run.folder={tmp_path}", *TINY)
     assert_one_line(done, "flash", "smallest feasible")
     assert not (tmp_path / "demo" / "schedule.dtmm").exists()

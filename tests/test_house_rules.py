@@ -1,4 +1,4 @@
-"""The rules of the house (DESIGN, section 3) hold, and the contracts that keep them bite."""
+"""The rules of the house hold, and the contracts that keep them bite."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def _build(
 ) -> Elf:
     for name, text in render_project(deployment).items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).write_text(text)
+        (work / name).write_text(text, encoding="utf-8")
     harness = Path(str(resources.files("dtmm.deploy") / "harness"))
     defines: dict[str, str | int | None] = {
         "HARNESS_IMAGES": images,

@@ -98,7 +98,7 @@ def _sizes(project: Path) -> dict[str, int]:
     """The sizes that a project's header states."""
     header = project / "model" / "model.h"
     try:
-        text = header.read_text()
+        text = header.read_text(encoding="utf-8")
     except OSError as error:
         raise DtmmError(f"{project} is no C project: {header}: {error.strerror}") from None
     sizes = {name: int(value) for name, value in _SIZE.findall(text)}
@@ -113,7 +113,7 @@ def _build_deployment(deployment: Deployment) -> Path:
         model = Path(name)
         for path, text in render_project(deployment).items():
             if path.startswith("model/"):
-                (model / Path(path).name).write_text(text)
+                (model / Path(path).name).write_text(text, encoding="utf-8")
         return _build(sorted(model.glob("*.[ch]")), runtime_c.folder())
 
 

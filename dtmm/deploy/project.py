@@ -16,7 +16,7 @@ import jinja2
 import dtmm
 from dtmm import runtime_c
 from dtmm.deploy.deployment import Deployment
-from dtmm.deploy.steps import comment, step_codes, step_views
+from dtmm.deploy.steps import comment, step_codes, step_views, view_numbers
 from dtmm.errors import DtmmError
 
 _FILES = {
@@ -56,16 +56,29 @@ def write_project(deployment: Deployment, folder: Path) -> Path:
         for name, text in files.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         _copy_runtime(temporary / "dtmm")
-        if folder.exists():  # two steps: a folder cannot be replaced by another in one
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        _put_in_place(temporary, folder)
     except OSError as error:
         raise DtmmError(f"cannot write C project {folder}: {error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _put_in_place(new: Path, folder: Path) -> None:
+    """Rename `new` to `folder`; an earlier project is deleted last, or comes back on failure."""
+    if not folder.exists():
+        new.replace(folder)
+        return
+    old = new.with_suffix(".old")  # a folder cannot be replaced by another in one step
+    folder.replace(old)
+    try:
+        new.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def render_project(deployment: Deployment) -> dict[str, str]:
@@ -74,7 +87,6 @@ def render_project(deployment: Deployment) -> dict[str, str]:
     layer_ids = {name: n for n, name in enumerate(deployment.layers)}
     steps = step_codes(deployment, layer_ids)
     views = step_views(deployment, steps)
-    output_view = max(n for n, step in enumerate(steps) if step.name != "output")
     source, target = network.tensors[network.inputs[0]], network.tensors[network.outputs[0]]
     values = {
         "name": comment(network.name),
@@ -88,7 +100,7 @@ def render_project(deployment: Deployment) -> dict[str, str]:
         "input": views[0],
         "input_scale": repr(source.scale),
         "input_zero_point": source.zero_point,
-        "output_view": output_view,
+        "output_view": view_numbers(network)[network.outputs[0]],
         "output_bytes": _product(target.shape),
         "output_scale": repr(target.scale),
         "output_zero_point": target.zero_point,

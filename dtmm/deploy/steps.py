@@ -18,6 +18,7 @@ from dtmm.quantization.parameters import (
     mean_rescale,
     output_range,
 )
+from dtmm.quantization.quantized import QuantizedNetwork
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,11 @@ def step_codes(deployment: Deployment, layer_ids: Mapping[str, int]) -> tuple[St
             f"network '{network.name}' has {len(network.inputs)} inputs and "
             f"{len(network.outputs)} outputs, generated C takes one of each"
         )
-    ops = [op for op in network.ops if not isinstance(op, ir.Reshape)]
-    views = {network.inputs[0]: 0}
-    for op in network.ops:
-        # A Reshape renames its input: who reads it reads the view of what it renames.
-        views[op.output] = views[op.input] if isinstance(op, ir.Reshape) else ops.index(op) + 1
+    views = view_numbers(network)
     steps = [StepCode("input", "input", network.inputs[0], "")]
-    for op in ops:
+    for op in network.ops:
+        if isinstance(op, ir.Reshape):
+            continue
         writer = _WRITERS.get(type(op))
         if writer is None:
             raise UnsupportedError(f"{type(op).__name__} '{op.name}' has no C code")
@@ -66,6 +65,19 @@ def step_codes(deployment: Deployment, layer_ids: Mapping[str, int]) -> tuple[St
         steps.append(StepCode(op.name, title, op.output, body))
     steps.append(StepCode("output", "output", network.outputs[0], ""))
     return tuple(steps)
+
+
+def view_numbers(network: QuantizedNetwork) -> dict[str, int]:
+    """Per tensor the step that writes its view; the input's is step 0, the copy of the input."""
+    numbers = {network.inputs[0]: 0}
+    steps = 1
+    for op in network.ops:
+        if isinstance(op, ir.Reshape):  # who reads it reads the view of what it renames
+            numbers[op.output] = numbers[op.input]
+        else:
+            numbers[op.output] = steps
+            steps += 1
+    return numbers
 
 
 def comment(text: str) -> str:

@@ -1,6 +1,6 @@
 """Modelled cycles of counted regions on a Cortex-M55 with zero-wait memory.
 
-m55-v1 (DESIGN section 8) is frozen. A block's cost per execution is what llvm-mca's Cortex-M55
+m55-v1 is frozen. A block's cost per execution is what llvm-mca's Cortex-M55
 scheduling model gives for its instructions, without those that RULES prices; a taken edge adds
 `branch_penalty` unless the block ends in a low-overhead loop end. It is a model: on silicon with
 caches, differences below about 10 % between different kernels are not to be trusted.
@@ -38,8 +38,8 @@ class Rule:
     why: str
 
 
-# Kept from llvm-mca, which sees straight-line code only. The figures are part of m55-v1 (DESIGN
-# section 8); nobody has measured them on silicon one by one.
+# Kept from llvm-mca, which sees straight-line code only. The figures are part of m55-v1, frozen.
+# Nobody has measured them on silicon one by one.
 RULES: tuple[Rule, ...] = (
     Rule(r"(le|letp) ", 0, 0, "loop end: free in steady state, the loop is in the LO branch cache"),
     Rule(r"(wls|dls)", 1, 0, "loop start"),

@@ -24,7 +24,7 @@ class OpShape:
         in_hw, out_hw: pixels; (1, 1) for a vector.
         kernel, stride, dilation: (1, 1) where the kind has none; a pool's window is its kernel.
         pad: (top, left) pixels.
-        in_halo, out_halo: of the views (DESIGN section 7: they are decided before scheduling).
+        in_halo, out_halo: of the views (they are decided before scheduling).
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Channel groups: tensors that must keep the same channels (DESIGN section 4)."""
+"""Channel groups: tensors that must keep the same channels."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def write_tflite(network: QuantizedNetwork) -> bytes:
 
     Padding that is neither TFLite's SAME nor VALID becomes a PAD (PADV2) operator before the
     convolution (maximum). TFLM runs the file as `dtmm.quantization.run` does, byte for byte;
-    LiteRT's reference kernels differ in FULLY_CONNECTED, which they round once (DESIGN section 5).
+    LiteRT's reference kernels differ in FULLY_CONNECTED, which they round once.
 
     Raises:
         ToolchainError: the [tflite] extra is not installed.

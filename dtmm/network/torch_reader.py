@@ -141,8 +141,6 @@ class _Reader:
                 raise UnsupportedError(f"'{self.name}' returns {value}, expected computed tensors")
             self.outputs.append(self.value_of[value])
 
-    # --- what handlers use ---------------------------------------------------------------------
-
     def input(self, node: torch.fx.Node, index: int = 0, rank: int | None = None) -> str:
         """The tensor that argument `index` names, of this rank where one is given."""
         source = node.args[index]
@@ -176,7 +174,10 @@ class _Reader:
     def emit(self, node: torch.fx.Node, op: ir.Op) -> None:
         self.ops.append(op)
         self.alias(node, op.output)
-        self.tensors[op.output] = _shape(node)
+        # A mean that kept its pixel in torch is a vector here, and so is what follows it.
+        same = isinstance(op, ir.Activate | ir.BatchNorm | ir.Add)
+        source = self.tensors[ir.op_inputs(op)[0]]
+        self.tensors[op.output] = source if same else _shape(node)
 
     def alias(self, node: torch.fx.Node, value: str) -> None:
         self.value_of[node] = value
@@ -352,6 +353,12 @@ def _flatten(reader: _Reader, node: torch.fx.Node) -> None:
         raise reader.refuse(node, f"{node.target} from {source} to {target}")
 
 
+def _dropout(reader: _Reader, node: torch.fx.Node) -> None:
+    if _argument(node, 1, 0.5) > 0 and _argument(node, 2, True):
+        raise reader.refuse(node, f"{node.target} that stays on in eval mode")
+    _nothing(reader, node)
+
+
 def _nothing(reader: _Reader, node: torch.fx.Node) -> None:
     reader.alias(node, reader.input(node))
 
@@ -383,9 +390,9 @@ _HANDLERS: dict[Any, Callable[[_Reader, torch.fx.Node], None]] = {
     aten.squeeze.default: _flatten,
     aten.squeeze.dim: _flatten,
     aten.squeeze.dims: _flatten,
-    aten.dropout.default: _nothing,
-    aten.dropout_.default: _nothing,
-    aten.feature_dropout.default: _nothing,
+    aten.dropout.default: _dropout,
+    aten.dropout_.default: _dropout,
+    aten.feature_dropout.default: _dropout,
     aten.contiguous.default: _nothing,
     aten.clone.default: _nothing,
 }

@@ -73,9 +73,9 @@ def run(context: Context) -> str:
 
 def report(context: Context) -> str:
     """report.json and report.html."""
+    from dtmm.artifact import write_atomic
     from dtmm.pipeline.summary import build_report
     from dtmm.report.html import render
-    from dtmm.artifact import write_atomic
 
     content = build_report(context)
     write_atomic(context.folder.file("report.json"), json.dumps(content, indent=1) + "\n")

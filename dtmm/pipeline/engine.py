@@ -18,7 +18,7 @@ from dtmm.pipeline.source import ConfiguredSource, Source
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage's function gets: settings, folder, where to say how far it is, what it began with."""
+    """What a stage's function gets; `source` is the network and data that the run began with."""
 
     config: Config
     folder: RunFolder

@@ -1,8 +1,8 @@
 """A run folder: what each stage wrote, and whether it still follows from what it was made of.
 
 A stage is up to date when the key it was made under (its configuration, the contents of its inputs)
-is the key it would be made under now, and its outputs are on disk unchanged. That is all there is to
-resuming: a stopped run goes on at the first stage that is not up to date, and a changed setting
+is the key it would be made under now, and its outputs are on disk unchanged. That is all there is
+to resuming: a stopped run goes on at the first stage that is not up to date, and a changed setting
 reruns just the stages that depend on it.
 """
 

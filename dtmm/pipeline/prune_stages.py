@@ -8,6 +8,7 @@ from __future__ import annotations
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 
+
 def network(context: Context) -> str:
     """network.dtmm: the trained float network."""
     source, summary = context.source.network()
@@ -42,9 +43,7 @@ def schedule(context: Context) -> str:
     scores = files.load(context, "importance.dtmm", Importance)
     table = LatencyTable.load(context.folder.file("latency.csv"))
     code = files.load(context, "code_size.dtmm", CodeSize)
-    problem, found, rounds = schedule_within_plan(
-        context.config, fold(source), scores, table, code
-    )
+    problem, found, rounds = schedule_within_plan(context.config, fold(source), scores, table, code)
     files.save(context, "problem.dtmm", problem)
     files.save(context, "schedule.dtmm", found)
     files.save(context, "selection.dtmm", select(source, scores, found))
@@ -70,7 +69,11 @@ def finetune(context: Context) -> str:
     dataset = context.source.dataset
     with context.progress.bar("steps") as bar:
         tuned = tune(
-            remove(source, selection), dataset, context.config.finetune, teacher=source, progress=bar
+            remove(source, selection),
+            dataset,
+            context.config.finetune,
+            teacher=source,
+            progress=bar,
         )
     files.save(context, "tuned.dtmm", tuned)
     share = accuracy(Executor(tuned), dataset, dataset.test_images, dataset.test_labels)

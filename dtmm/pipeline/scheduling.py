@@ -16,7 +16,7 @@ from dtmm.pruning.importance import Importance
 from dtmm.scheduler import Budgets, Problem, Schedule, solve
 
 MOST_ROUNDS = 5
-"""How often the SRAM row is tightened before giving up (DESIGN section 6)."""
+"""How often the SRAM row is tightened before giving up."""
 
 
 def schedule_within_plan(
@@ -76,6 +76,8 @@ def planned_sram(folded: Network, place: Layout, found: Schedule) -> int:
         for name, buffer in place.buffers.items()
     }
     scratch = {
-        op.name: conv_scratch(folded, place, op, found) for op in folded.ops if isinstance(op, Conv2D)
+        op.name: conv_scratch(folded, place, op, found)
+        for op in folded.ops
+        if isinstance(op, Conv2D)
     }
     return plan_arena(place, channels, scratch).bytes

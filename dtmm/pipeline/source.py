@@ -1,4 +1,4 @@
-"""Where a run's trained network and dataset come from: named in the settings, or given by a caller."""
+"""Where a run's trained network and dataset come from: the settings, or a caller."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class ConfiguredSource:
         from dtmm.models import shipped_checkpoint
 
         given = self.config.model.checkpoint
-        return Path(given) if given else shipped_checkpoint(self.config.model.name, self.dataset.name)
+        return (
+            Path(given) if given else shipped_checkpoint(self.config.model.name, self.dataset.name)
+        )
 
     def network(self) -> tuple[Network, str]:
         """See Source."""
@@ -77,7 +79,9 @@ class GivenSource:
 
     def network(self) -> tuple[Network, str]:
         """See Source."""
-        return capture(self.module, self.dataset, self.name), f"{type(self.module).__name__} as given"
+        return capture(
+            self.module, self.dataset, self.name
+        ), f"{type(self.module).__name__} as given"
 
     def identity(self) -> str:
         """See Source."""

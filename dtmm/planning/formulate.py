@@ -35,7 +35,7 @@ def formulate(
     fixed_sram: float = 0.0,
     fixed_latency: float = 0.0,
 ) -> Problem:
-    """The problem of pruning a folded network within `budgets` (DESIGN section 6).
+    """The problem of pruning a folded network within `budgets`.
 
     Args:
         importance: scores in nats of the same network's groups and convolutions.

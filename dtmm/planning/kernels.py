@@ -1,4 +1,4 @@
-"""Which kernels may run a convolution, by kernel id (DESIGN sections 2 and 7)."""
+"""Which kernels may run a convolution, by kernel id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the activations of a folded network lie in memory, whatever is pruned (DESIGN section 6)."""
+"""How the activations of a folded network lie in memory, whatever is pruned."""
 
 from __future__ import annotations
 

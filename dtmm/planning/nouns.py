@@ -59,7 +59,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folded network needs in memory whatever is pruned (DESIGN section 6).
+    """What a folded network needs in memory whatever is pruned.
 
     Attributes:
         buffers: by buffer name.

@@ -19,7 +19,7 @@ def kept_channels(scores: Floats, count: int) -> Bools:
 def kept_filterlets(scores: Floats, count: int) -> Bools:
     """[F, positions] bool for F kept filters: each keeps its best filterlet, the rest go by score.
 
-    The quota costs little and keeps filters alive that consumers pay for anyway (DESIGN section 4).
+    The quota costs little and keeps filters alive that consumers pay for anyway.
     Needs F <= count <= F * positions.
     """
     filters = len(scores)

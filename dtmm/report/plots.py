@@ -99,5 +99,7 @@ def _finish(figure: Figure, axes: Axes, names: Sequence[str]) -> str:
     text = io.StringIO()
     # A fixed salt and no metadata: the same report gives the same bytes, without foreign links.
     with matplotlib.rc_context({"svg.hashsalt": "dtmm", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        figure.savefig(
+            text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -26,11 +26,15 @@ def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]
             _ratio(dense["ms"], ours["ms"]),
         ),
     ]
-    for part in ("weights", "index", "parameters", "code"):
-        rows.append(_bytes(f"flash: {part}", dense["flash"][part], ours["flash"][part]))
+    rows += [
+        _bytes(f"flash: {part}", dense["flash"][part], ours["flash"][part])
+        for part in ("weights", "index", "parameters", "code")
+    ]
     rows.append(_bytes("flash: total", sum(dense["flash"].values()), sum(ours["flash"].values())))
-    for part in ("arena", "scratch", "stack"):
-        rows.append(_bytes(f"SRAM: {part}", dense["sram"][part], ours["sram"][part]))
+    rows += [
+        _bytes(f"SRAM: {part}", dense["sram"][part], ours["sram"][part])
+        for part in ("arena", "scratch", "stack")
+    ]
     rows.append(_bytes("SRAM: total", sum(dense["sram"].values()), sum(ours["sram"].values())))
     return rows
 

@@ -1,4 +1,4 @@
-"""The integer program of DESIGN section 6, in PuLP.
+"""The integer program in PuLP.
 
 b[g,j], binary, picks a level per group; a[l,k], binary, an option per layer; z[l,i,j,k],
 continuous, is the combination that costs hang on; y[v], binary, pays a kernel's code once. The

@@ -1,4 +1,4 @@
-"""Exact eliminations before the model is built (DESIGN section 11).
+"""Exact eliminations before the model is built.
 
 An option (l, i, j, k) that breaks the SRAM budget in its own step even when everything else that is
 live is as small as it can be is deleted. That makes most SRAM rows redundant: only steps where a

@@ -1,6 +1,6 @@
 """The scheduling problem: arrays only, no network and no torch, to be exchanged and solved alone.
 
-Indices follow DESIGN section 6: group levels i (input side), j (output side), filterlet options k.
+Indices are group levels i (input side), j (output side), filterlet options k.
 All latencies are in cycles, sizes in bytes, losses in nats.
 """
 

@@ -84,6 +84,38 @@ def test_the_example_says_what_is_wrong(
     assert says in done.stderr
 
 
+def test_cmake_builds_for_the_device(
+    deployment: Deployment, toolchain: None, tmp_path: Path
+) -> None:
+    """The runtime and the model: a device has no files for the example to read."""
+    project = write_project(deployment, tmp_path / "project")
+    file = project / "dtmm" / "cmake" / "cortex-m55-clang.cmake"
+    cmake("-S", project, "-B", tmp_path / "b", f"-DCMAKE_TOOLCHAIN_FILE={file}")
+    cmake("--build", tmp_path / "b")
+    library = next((tmp_path / "b").glob(f"*{identifier(AWKWARD)}*.a"))
+    symbols = subprocess.run(["nm", library], capture_output=True, text=True, check=True).stdout
+    assert " T dtmm_model_run" in symbols
+
+
+def test_a_failing_swap_brings_the_old_project_back(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = write_project(deployment, tmp_path / "project")
+    (project / "model" / "model.h").write_text("the old one")
+    replace = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.suffix == ".tmp" and Path(target) == project:
+            raise OSError("disk full")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(DtmmError, match="disk full"):
+        write_project(deployment, project)
+    assert (project / "model" / "model.h").read_text() == "the old one"
+    assert [path.name for path in tmp_path.iterdir()] == ["project"]
+
+
 @pytest.mark.parametrize("name", ["test", "dtmm", "3x3 conv", "日本"])
 def test_cmake_accepts_any_name(name: str, deployment: Deployment, tmp_path: Path) -> None:
     named = dataclasses.replace(deployment.network, name=name)

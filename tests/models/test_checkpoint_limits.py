@@ -24,7 +24,7 @@ def test_a_path_below_a_file_or_onto_a_folder(tmp_path: Path) -> None:
 
 def test_what_half_precision_cannot_hold_keeps_its_type(tmp_path: Path) -> None:
     module, other = ResNet(1, 10, (8, 16)), ResNet(1, 10, (8, 16))
-    module.stem.norm.running_var.fill_(1e6)
+    module.stem.norm.running_var[2] = 1e6
     save_checkpoint(tmp_path / "a.safetensors", module, {})
     load_checkpoint(tmp_path / "a.safetensors", other)
     assert torch.equal(other.stem.norm.running_var, module.stem.norm.running_var)

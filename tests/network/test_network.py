@@ -13,7 +13,7 @@ from dtmm.models.resnet import ResNet
 from dtmm.network.fold import fold
 from dtmm.network.groups import channel_groups
 from dtmm.network.ir import Activate, BatchNorm
-from dtmm.network.torch_reader import from_torch, copy_to
+from dtmm.network.torch_reader import copy_to, from_torch
 from dtmm.training.executor import Executor
 from tests.training.networks import Builder, residual
 
@@ -135,7 +135,7 @@ def test_folding_keeps_the_function(seed: int) -> None:
 def test_a_norm_after_a_pool_cannot_fold() -> None:
     b = Builder(0, (1, 8, 8, 1))
     network = b.build("x", b.fc("fc", b.mean(b.norm(b.pool("p", b.conv("c", "x", 4)))), 2))
-    with pytest.raises(UnsupportedError, match="p_bn.*MaxPool2D"):
+    with pytest.raises(UnsupportedError, match=r"p_bn.*MaxPool2D"):
         fold(network)
 
 

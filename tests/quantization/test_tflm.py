@@ -6,95 +6,92 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from dtmm.network.ir import Activation, AveragePool2D, MaxPool2D, Network, op_inputs
-from dtmm.network.tflite_writer import write_tflite
+from dtmm.models.resnet import ResNet
+from dtmm.network.fold import fold
+from dtmm.network.ir import Activation, Network
+from dtmm.network.torch_reader import from_torch
 from dtmm.quantization import QuantizedNetwork, quantize, run
-from dtmm.training.calibrate import activation_ranges
+from tests.quantization.oracles import calibrated, random_network, tflm
 from tests.training.networks import Builder
 
-runtime = pytest.importorskip("tflite_micro").runtime
+pytest.importorskip("tflite_micro")
 
 
-def tflm(network: QuantizedNetwork, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Every tensor of the network but its input, [N, ...], from TFLM."""
-    names = tuple(op.output for op in network.ops)
-    model = write_tflite(dataclasses.replace(network, outputs=names))
-    interpreter = runtime.Interpreter.from_bytes(model, arena_size=4 << 20)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for n in range(len(images)):
-        interpreter.set_input(images[n : n + 1], 0)
-        interpreter.invoke()
-        for i, name in enumerate(names):
-            found[name].append(np.array(interpreter.get_output(i)))
-    return {name: np.concatenate(values) for name, values in found.items()}
+def check(network: Network, seed: int) -> None:
+    compare(*calibrated(network, seed))
 
 
-def random_network(seed: int) -> Network:
-    """A folded network whose operators, sizes and channels depend on the seed."""
-    rng = np.random.default_rng(seed)
-    size = int(rng.integers(6, 12))
-    b = Builder(seed, (1, size, size + int(rng.integers(0, 3)), int(rng.integers(1, 5))))
-    x = b.conv("stem", "x", int(rng.integers(1, 20)), kernel=int(rng.choice([1, 3, 5])), bias=True)
-    for n in range(int(rng.integers(1, 4))):
-        kind = rng.choice(["same", "stride", "valid", "residual", "max", "average"])
-        channels = int(rng.integers(1, 24))
-        if kind == "same":
-            x = b.conv(f"c{n}", x, channels, bias=True)
-        elif kind == "stride":
-            padding = ((1, 1, 1, 1), (0, 0, 1, 1), (1, 0, 0, 1))[int(rng.integers(3))]
-            x = b.conv(f"c{n}", x, channels, stride=2, padding=padding, bias=True)
-        elif kind == "valid":
-            x = b.conv(f"c{n}", x, channels, kernel=1, bias=True)
-        elif kind == "residual":
-            width = b.tensors[x][-1]
-            x = b.add(f"a{n}", b.conv(f"c{n}", x, width, bias=True), x)
-        elif min(b.tensors[x][1:3]) >= 2:
-            x = b.pool(f"p{n}", x, kind=MaxPool2D if kind == "max" else AveragePool2D)
-    x = b.mean(x) if rng.random() < 0.5 else b.flatten(x)
-    network = b.build(f"random{seed}", b.fc("classifier", x, int(rng.integers(1, 12))))
-    return dataclasses.replace(
-        network,
-        ops=tuple(with_activation(op, rng) for op in network.ops),
-        params=with_dead_filter(network, rng),
-    )
-
-
-def with_activation(op, rng):
-    if not hasattr(op, "activation"):
-        return op
-    return dataclasses.replace(op, activation=list(Activation)[int(rng.integers(3))])
-
-
-def with_dead_filter(network: Network, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    params = dict(network.params)
-    for op in network.convs():
-        weight = params[op.weight].copy()
-        weight[int(rng.integers(len(weight)))] = 0
-        weight[:, 0, 0] *= 10.0 ** rng.uniform(-2, 1)  # scales that differ between layers
-        params[op.weight] = weight
-    return params
+def compare(quantized: QuantizedNetwork, images: np.ndarray) -> None:
+    ours, theirs = run(quantized, images, keep_all=True), tflm(quantized, images)
+    for op in quantized.ops:
+        different = ours[op.output] != theirs[op.output].reshape(ours[op.output].shape)
+        assert not different.any(), (op, int(different.sum()))
 
 
 @pytest.mark.parametrize("seed", range(24))
 def test_every_byte_of_every_layer(seed: int) -> None:
-    check(seed)
+    check(random_network(seed), seed)
 
 
 @pytest.mark.full
 def test_many_more_networks() -> None:
     for seed in range(24, 324):
-        check(seed)
+        check(random_network(seed), seed)
 
 
-def check(seed: int) -> None:
-    network = random_network(seed)
-    rng = np.random.default_rng(seed)
-    shape = network.tensors["x"][1:]
-    calibration = rng.normal(size=(8, *shape)).astype(np.float32)
-    quantized = quantize(network, activation_ranges(network, calibration))
-    images = rng.integers(-128, 128, (3, *shape)).astype(np.int8)
-    ours, theirs = run(quantized, images, keep_all=True), tflm(quantized, images)
-    for op in quantized.ops:
-        different = int((ours[op.output] != theirs[op.output].reshape(ours[op.output].shape)).sum())
-        assert different == 0, (op, op_inputs(op))
+def test_every_byte_of_a_narrow_resnet12() -> None:
+    torch.manual_seed(0)
+    module = ResNet(1, 10, (8, 8, 16, 24))
+    check(fold(from_torch(module, torch.zeros(1, 1, 32, 32), "resnet12")), 0)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_every_byte_where_padding_dilation_and_windows_are_odd() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 5, 3, dilation=2, padding=2), nn.ReLU(),
+        nn.Conv2d(5, 6, (3, 1), dilation=(3, 1), stride=2, padding=(1, 0)),
+        nn.MaxPool2d(3, 2, 1),  # neither SAME nor VALID
+        nn.Conv2d(6, 7, 4, padding="same"), nn.AvgPool2d((2, 3), (1, 2)), nn.Flatten(),
+        nn.Linear(42, 4),
+    )  # fmt: skip
+    check(fold(from_torch(module, torch.zeros(1, 3, 17, 17), "odd")), 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 5), (7, 7), (8, 8), (31, 33), (64, 64)])
+def test_means_of_any_size(size: tuple[int, int]) -> None:
+    b = Builder(0, (1, *size, 3))
+    check(b.build("mean", b.mean(b.conv("c", "x", 4, kernel=1, bias=True))), 0)
+
+
+@pytest.mark.parametrize("kind", ["dead filter", "shrunken filter", "dead output"])
+def test_filters_that_pruning_and_decay_leave_behind(kind: str) -> None:
+    b = Builder(0, (1, 6, 6, 3))
+    network = b.build("c", b.mean(b.conv("c", "x", 4, bias=True)))
+    params = {key: values.copy() for key, values in network.params.items()}
+    params["c.weight"][1] *= 1e-12 if kind == "shrunken filter" else 0
+    if kind == "dead output":
+        params["c.weight"][:], params["c.bias"][:] = 0, 0
+    check(dataclasses.replace(network, params=params), 0)
+
+
+def test_relu6_clamps_where_tflm_does() -> None:
+    """Output scales at which 6 / scale lies within float32 rounding of a half."""
+    scales = [np.nextafter(np.float32(6 / (k + 0.5)), np.float32(d))
+              for k in (7, 40, 77, 100, 121, 153, 200) for d in (0, 9)]  # fmt: skip
+    single = [int(np.floor(np.float32(6) / s + np.float32(0.5))) for s in scales]
+    double = [int(np.floor(6 / float(s) + 0.5)) for s in scales]
+    assert single != double, "no scale tells the two apart"
+    for scale in scales:
+        b = Builder(0, (1, 4, 4, 2))
+        network = b.build("c", b.conv("c", "x", 8, bias=True))
+        op = dataclasses.replace(network.ops[0], activation=Activation.RELU6)
+        network = dataclasses.replace(network, ops=(op,))
+        quantized = quantize(network, {"x": (-99.0, 99.0), "c": (0.0, 6.0)})
+        output = dataclasses.replace(quantized.tensors["c"], scale=float(scale))
+        quantized = dataclasses.replace(quantized, tensors={**quantized.tensors, "c": output})
+        rng = np.random.default_rng(0)
+        compare(quantized, rng.integers(-128, 128, (2, 4, 4, 2)).astype(np.int8))

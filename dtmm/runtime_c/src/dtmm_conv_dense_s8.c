@@ -100,7 +100,7 @@ static void tile_dense(const dtmm_tile_job *job, const int8_t *in, int8_t *out) 
     int32_t sums[DTMM_TILE] = {channel->bias, channel->bias, channel->bias, channel->bias};
     for (int32_t run = 0; run < runs; ++run, w += bytes) {
       const int8_t *x = in + DTMM_OFFSET_UNIT * offsets[run];
-      for (int32_t i = 0; i < DTMM_TILE; ++i) sums[i] += dtmm_dot(w, x + job->in_pixel[i], bytes);
+      dtmm_add_products(job, w, x, bytes, sums);
     }
     for (int32_t i = 0; i < DTMM_TILE; ++i) {
       out[(int32_t)job->out_pixel[i] + filter] = dtmm_finish(job, channel, sums[i]);

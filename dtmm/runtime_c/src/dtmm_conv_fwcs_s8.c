@@ -82,7 +82,7 @@ DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8
       for (; !runs && n > 1 && in + DTMM_OFFSET_UNIT * *stream == x + bytes; --n, ++stream) {
         bytes += DTMM_VECTOR_BYTES * filterlet;
       }
-      for (int32_t i = 0; i < DTMM_TILE; ++i) sums[i] += dtmm_dot(w, x + job->in_pixel[i], bytes);
+      dtmm_add_products(job, w, x, bytes, sums);
       w += bytes;
     }
     for (int32_t i = 0; i < DTMM_TILE; ++i) {

@@ -56,9 +56,10 @@ static void tile_of_windows(const dtmm_tile_job *job, const int8_t *in, int8_t *
   const int8_t *w = job->weights;
   for (int32_t filter = 0; filter < job->out_channels; ++filter, w += bytes) {
     const dtmm_channel_params *channel = job->params + filter;
+    int32_t sums[DTMM_TILE] = {channel->bias, channel->bias, channel->bias, channel->bias};
+    dtmm_add_products(job, w, in, bytes, sums);
     for (int32_t i = 0; i < DTMM_TILE; ++i) {
-      const int32_t sum = channel->bias + dtmm_dot(w, in + job->in_pixel[i], bytes);
-      out[(int32_t)job->out_pixel[i] + filter] = dtmm_finish(job, channel, sum);
+      out[(int32_t)job->out_pixel[i] + filter] = dtmm_finish(job, channel, sums[i]);
     }
   }
 }

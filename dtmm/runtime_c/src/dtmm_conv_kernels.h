@@ -80,10 +80,32 @@ DTMM_INLINE void dtmm_store_tile(dtmm_tile_output to, const dtmm_channel_params 
 
 #else
 
-DTMM_INLINE int32_t dtmm_dot(const int8_t *a, const int8_t *b, int32_t bytes) {
-  int32_t sum = 0;
-  for (int32_t i = 0; i < bytes; ++i) sum += a[i] * b[i];
-  return sum;
+/* x86's VNNI multiplies signed by unsigned bytes alone: there inputs are read 128 too large. */
+#if defined(__AVXVNNI__) || defined(__AVX512VNNI__)
+#define DTMM_INPUT_OFFSET 128
+#define DTMM_INPUT(x) (uint8_t)((x) ^ 128)
+#else
+#define DTMM_INPUT_OFFSET 0
+#define DTMM_INPUT(x) (x)
+#endif
+
+/* Adds the products of `bytes` weights with the windows of the tile's pixels, `x` the first one's. */
+DTMM_INLINE void dtmm_add_products(const dtmm_tile_job *job, const int8_t *w, const int8_t *x,
+                                   int32_t bytes, int32_t sums[DTMM_TILE]) {
+  const int8_t *x0 = x + job->in_pixel[0], *x1 = x + job->in_pixel[1];
+  const int8_t *x2 = x + job->in_pixel[2], *x3 = x + job->in_pixel[3];
+  int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, weights = 0;
+  for (int32_t i = 0; i < bytes; ++i) {
+    s0 += w[i] * DTMM_INPUT(x0[i]);
+    s1 += w[i] * DTMM_INPUT(x1[i]);
+    s2 += w[i] * DTMM_INPUT(x2[i]);
+    s3 += w[i] * DTMM_INPUT(x3[i]);
+    weights += w[i];
+  }
+  sums[0] += s0 - DTMM_INPUT_OFFSET * weights;
+  sums[1] += s1 - DTMM_INPUT_OFFSET * weights;
+  sums[2] += s2 - DTMM_INPUT_OFFSET * weights;
+  sums[3] += s3 - DTMM_INPUT_OFFSET * weights;
 }
 
 DTMM_INLINE int8_t dtmm_finish(const dtmm_tile_job *job, const dtmm_channel_params *channel,
