@@ -135,3 +135,16 @@ def test_broken_simulator(tmp_path: Path, toolchain: None, script: str, says: st
     errors = [line for line in done.stderr.splitlines() if line.startswith("dtmm: ")]
     assert len(errors) == 1, done.stderr
     assert not (tmp_path / "runs" / "demo" / "latency.csv").exists()
+
+
+def test_train_writes_a_checkpoint_that_a_run_reads(tmp_path: Path) -> None:
+    out = tmp_path / "made" / "tiny.safetensors"
+    settings = ("model.name=tiny_resnet", "data.name=digits", "train.epochs=1")
+    done = dtmm("train", "--json", "--out", str(out), *settings)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["checkpoint"] == str(out)
+    log = out.with_suffix(".csv").read_text().splitlines()
+    assert log[0] == "epoch,loss,accuracy,seconds"
+    assert len(log) == 2
+    read = dtmm("network", f"run.folder={tmp_path}", *TINY, f"model.checkpoint={out}")
+    assert read.returncode == 0, read.stderr

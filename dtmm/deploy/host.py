@@ -98,7 +98,7 @@ def _sizes(project: Path) -> dict[str, int]:
     """The sizes that a project's header states."""
     header = project / "model" / "model.h"
     try:
-        text = header.read_text(encoding="utf-8")
+        text = header.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise DtmmError(f"{project} is no C project: {header}: {error.strerror}") from None
     sizes = {name: int(value) for name, value in _SIZE.findall(text)}

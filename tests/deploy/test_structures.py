@@ -32,16 +32,18 @@ def ends_before_its_last_operator() -> Network:
 
 
 def padded_pools_and_dilation() -> Network:
+    """Padding that differs on all four sides."""
     b = Builder(3, (1, 9, 9, 3))
-    x = b.pool("max", b.conv("stem", "x", 20, bias=True), window=3, padding=(1, 1, 1, 1))
+    stem = b.conv("stem", "x", 20, padding=(0, 2, 2, 0), bias=True)
+    x = b.pool("max", stem, window=3, padding=(1, 0, 2, 1))
     x = dilated(b, "wide", x, 7)
-    x = b.pool("average", x, kind=AveragePool2D, window=3, stride=1, padding=(1, 1, 1, 1))
+    x = b.pool("average", x, kind=AveragePool2D, window=3, stride=1, padding=(2, 1, 0, 1))
     return b.build("padded", b.fc("fc", b.flatten(x), 5))
 
 
 def dilated(b: Builder, name: str, x: str, channels: int) -> str:
     """A 3x3 convolution of dilation 2 that keeps the image's size, half of its filterlets zero."""
-    y = b.conv(name, x, channels, padding=(2, 2, 2, 2), bias=True)
+    y = b.conv(name, x, channels, padding=(3, 1, 1, 3), bias=True)
     op = b.ops[-1]
     assert isinstance(op, Conv2D)
     b.ops[-1] = dataclasses.replace(op, dilation=(2, 2))

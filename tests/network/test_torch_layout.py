@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dtmm.errors import UnsupportedError
+from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.models.resnet import ResNet
 from dtmm.network import channel_groups, fold
 from dtmm.network.ir import Network, Op, op_inputs
 from dtmm.network.torch_reader import copy_to, from_torch
+from tests.training.networks import Builder
 
 Forward = Callable[[nn.ModuleDict, torch.Tensor], torch.Tensor]
 
@@ -163,6 +164,28 @@ REFUSED: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
     "product": (lambda m, x: x * 2, {}, "mul"),
     "dropout": (lambda m, x: F.dropout(x), {}, "stays on in eval mode"),
     "list": (lambda m, x: torch.chunk(x, 3, 1)[0], {}, "chunk"),
+    "constant": (lambda m, x: x + torch.ones(1, 3, 6, 5), {}, "ones|constant operand"),
+    "scalar": (lambda m, x: x + 1, {}, "add.Tensor with a constant operand"),
+    "scaled add": (lambda m, x: torch.add(x, x, alpha=2), {}, "with a factor"),
+    "broadcast": (lambda m, x: x + x.mean((2, 3), keepdim=True), {}, "different shapes"),
+    "shared": (lambda m, x: m["conv"](F.relu(m["conv"](x))), {"conv": CONV}, "shared by"),
+    "flattened output": (lambda m, x: m["conv"](x).flatten(1), {"conv": CONV}, "output 'flatten'"),
+    "conv of a vector": (
+        lambda m, x: m["conv"](x.mean((2, 3), keepdim=True)), {"conv": nn.Conv2d(3, 4, 1)},
+        "instead of an image",
+    ),
+    "linear of an image": (
+        lambda m, x: m["fc"](x), {"fc": nn.Linear(5, 2)}, "instead of a vector"
+    ),
+    "counted padding": (lambda m, x: F.avg_pool2d(x, 3, 1, 1), {}, "counted padding"),
+    "hardtanh": (lambda m, x: F.hardtanh(x), {}, r"hardtanh.default to \(-1"),
+    "reflection": (
+        lambda m, x: m["conv"](x),
+        {"conv": nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect")}, "pad",
+    ),
+    "no statistics": (
+        lambda m, x: m["norm"](x), {"norm": nn.BatchNorm2d(3, affine=False)}, "without affine"
+    ),
     "mixed order": (
         lambda m, x: m["fc"](x.flatten(1)) + x.flatten(1), {"fc": nn.Linear(90, 90)},
         "another order",
@@ -185,9 +208,55 @@ def test_what_would_be_misread_is_refused(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+class WithConstant(nn.Module):
+    """A plain tensor attribute, which torch.export lifts to an input of its graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.constant = torch.ones(1, 3, 6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.constant
+
+
+def test_a_constant_is_not_taken_for_an_input() -> None:
+    with pytest.raises(UnsupportedError, match="constant operand"):
+        from_torch(WithConstant(), EXAMPLE, "x")
+
+
 def test_the_line_of_the_model_is_named() -> None:
     with pytest.raises(UnsupportedError, match=r"\(test_torch_layout\.py:\d+\)"):
         from_torch(Model(lambda m, x: torch.sigmoid(x)), EXAMPLE, "x")
+
+
+def test_what_torch_cannot_export_is_refused() -> None:
+    forward: Forward = lambda m, x: x if float(x.sum()) > 0 else -x  # noqa: E731
+    with pytest.raises(UnsupportedError, match=r"torch\.export cannot capture Model"):
+        from_torch(Model(forward), EXAMPLE, "x")
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 5), (3, 6, 5)])
+def test_the_example_is_one_image(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DtmmError, match=r"expected \(1, C, H, W\)"):
+        from_torch(Model(lambda m, x: F.relu(x)), torch.zeros(shape), "x")
+
+
+def test_zeros_travel_and_folded_networks_do_not() -> None:
+    model = ResNet(1, 10, (4, 6)).train()
+    network = from_torch(model, torch.zeros(1, 1, 8, 8), "resnet")
+    key = network.convs()[1].weight
+    weight = network.params[key].copy()
+    weight[:, 0, 2] = 0
+    masked = dataclasses.replace(network, params={**network.params, key: weight})
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(UnsupportedError, match="not folded"):
+        copy_to(fold(masked), model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    copy_to(masked, model)
+    assert model.training
+    found = model.state_dict()[key]
+    assert not found[:, :, 0, 2].any()
+    assert np.array_equal(found.permute(0, 2, 3, 1).numpy(), weight)
 
 
 def test_a_flattened_image_stays_in_its_channel_group() -> None:
@@ -210,6 +279,14 @@ def test_a_flattened_image_stays_in_its_channel_group() -> None:
     with torch.no_grad():
         image = F.relu(model.layers["conv"](x)) * torch.tensor([0, 0, 1, 0])[:, None, None]
         assert torch.allclose(values, model.layers["fc"](image.flatten(1)), atol=1e-5)
+
+
+def test_channels_added_to_pixels_are_refused() -> None:
+    b = Builder(0, (1, 4, 4, 1))
+    flat = b.flatten(b.conv("c", "x", 3))
+    network = b.build("x", b.add("sum", b.fc("fc", flat, 48), flat))
+    with pytest.raises(UnsupportedError, match="'fc' makes 48 channels that are added to 3"):
+        channel_groups(network)
 
 
 def test_identity_and_input_join_one_group() -> None:

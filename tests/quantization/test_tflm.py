@@ -61,6 +61,13 @@ def test_every_byte_where_padding_dilation_and_windows_are_odd() -> None:
     check(fold(from_torch(module, torch.zeros(1, 3, 17, 17), "odd")), 0)
 
 
+def test_padding_never_wins_a_maximum() -> None:
+    b = Builder(0, (1, 5, 6, 3))
+    network = b.build("p", b.pool("p", "x", window=3, stride=2, padding=(1, 1, 1, 1)))
+    images = np.random.default_rng(0).integers(-128, -90, (2, 5, 6, 3)).astype(np.int8)
+    compare(quantize(network, dict.fromkeys(network.tensors, (-1.0, 1.0))), images)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 5), (7, 7), (8, 8), (31, 33), (64, 64)])
 def test_means_of_any_size(size: tuple[int, int]) -> None:
     b = Builder(0, (1, *size, 3))
