@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dtmm.planning.nouns import VECTOR_BYTES, Layout
+from dtmm.planning.nouns import Layout
+from dtmm.storage.stored import VECTOR_BYTES
 
 
 @dataclass(frozen=True)

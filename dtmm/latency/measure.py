@@ -24,7 +24,8 @@ from dtmm.device.provenance import collect_provenance
 from dtmm.device.qemu import Line, parse_lines, run_firmware
 from dtmm.errors import DtmmError, MeasurementError
 from dtmm.latency.table import Cost, LatencyTable, OpShape, Point, describe
-from dtmm.planning.nouns import VECTOR_BYTES, Buffer
+from dtmm.planning.nouns import Buffer
+from dtmm.storage.stored import VECTOR_BYTES
 from dtmm.sweep import ResultsStore, SweepError, run_sweep
 
 KERNELS = (

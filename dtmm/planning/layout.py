@@ -19,7 +19,8 @@ from dtmm.network.ir import (
     op_inputs,
 )
 from dtmm.planning.kernels import kernel_size, uses_im2col
-from dtmm.planning.nouns import VECTOR_BYTES, Buffer, Layout, Step
+from dtmm.planning.nouns import Buffer, Layout, Step
+from dtmm.storage.stored import VECTOR_BYTES
 
 
 def layout(folded: Network) -> Layout:

@@ -12,7 +12,7 @@ from dtmm.errors import ConfigError, UnsupportedError
 from dtmm.network.groups import ChannelGroup, channel_groups
 from dtmm.network.ir import FullyConnected, Network
 from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS, CONV_IM2COL, kernel_size, uses_im2col
-from dtmm.planning.nouns import VECTOR_BYTES
+from dtmm.storage.stored import VECTOR_BYTES
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-VECTOR_BYTES = 16
-"""One MVE vector: channels of a stored image tensor are padded to a multiple of it."""
-
 
 @dataclass(frozen=True)
 class Buffer:
