@@ -57,16 +57,18 @@ def deploy(context: Context) -> str:
 
 
 def run(context: Context) -> str:
-    """Measurements of both networks, and accuracy.json: accuracy, and whether all bytes agree."""
+    """Measurements of both networks, and evaluation.json: accuracy, and whether all bytes agree."""
+    from dtmm.artifact import write_atomic
     from dtmm.pipeline.evaluation import evaluate
 
     results = {}
     for system, prefix in (("dense", "dense_"), ("dtmm", "")):
         results[system] = evaluate(context, f"{prefix}deployment.dtmm", f"{prefix}measurement.dtmm")
-    context.folder.file("accuracy.json").write_text(json.dumps(results, indent=1) + "\n")
+    write_atomic(context.folder.file("evaluation.json"), json.dumps(results, indent=1) + "\n")
     images = context.config.device.images
     return (
-        f"dense {100 * results['dense']:.2f} %, DTMM {100 * results['dtmm']:.2f} %; every output "
+        f"dense {100 * results['dense']['accuracy']:.2f} %, "
+        f"DTMM {100 * results['dtmm']['accuracy']:.2f} %; every output "
         f"byte of {images} images is equal on device, host and reference"
     )
 

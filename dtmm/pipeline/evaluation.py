@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +23,13 @@ COUNTED_IMAGES = 3
 Int8 = npt.NDArray[np.int8]
 
 
-def evaluate(context: Context, deployment_file: str, measurement_file: str) -> float:
-    """Measure a deployment on the device, write the measurement, return its test accuracy.
+def evaluate(context: Context, deployment_file: str, measurement_file: str) -> dict[str, Any]:
+    """Measure a deployment on the device, write the measurement, judge its outputs.
 
     Accuracy is that of the host's C library over all test images, which computes the same bytes.
+
+    Returns:
+        "accuracy" (share of the test images), "bit_exact", "images_compared".
 
     Raises:
         MeasurementError: an output byte differs between device, host and reference, or the stack
@@ -41,20 +46,35 @@ def evaluate(context: Context, deployment_file: str, measurement_file: str) -> f
         on_host = HostModel(deployment).run(inputs, threads=1, progress=bar)
         measured = on_device.result()
     in_reference = run_reference(deployment.network, some)
-    _require_equal("the host's C library", on_host[: len(some)], in_reference)
-    _require_equal("the device", measured.outputs, in_reference)
+    wrong = {
+        "the host's C library": _differing(on_host[: len(some)], in_reference),
+        "the device": _differing(measured.outputs, in_reference),
+    }
+    bit_exact = not any(images.size for images in wrong.values())
+    if not bit_exact:
+        raise MeasurementError(_disagreement(wrong, len(some)))
     _require_stack(context.config, measured)
     files.save(context, measurement_file, measured)
-    return float(np.mean(on_host.argmax(axis=1) == dataset.test_labels))
+    right = on_host.argmax(axis=1) == dataset.test_labels
+    return {
+        "accuracy": float(right.mean()),
+        "bit_exact": bit_exact,
+        "images_compared": len(some),
+    }
 
 
-def _require_equal(what: str, ours: Int8, reference: Int8) -> None:
-    wrong = np.flatnonzero((ours != reference).reshape(len(ours), -1).any(axis=1))
-    if wrong.size:
-        raise MeasurementError(
-            f"outputs of {what} differ from the integer reference for {wrong.size} of "
-            f"{len(ours)} images, first for image {wrong[0]}"
-        )
+def _differing(ours: Int8, reference: Int8) -> npt.NDArray[np.intp]:
+    """Numbers of the images with any differing output byte."""
+    return np.flatnonzero((ours != reference).reshape(len(ours), -1).any(axis=1))
+
+
+def _disagreement(wrong: Mapping[str, npt.NDArray[np.intp]], images: int) -> str:
+    parts = (
+        f"outputs of {who} for {numbers.size} of {images} images, first image {numbers[0]}"
+        for who, numbers in wrong.items()
+        if numbers.size
+    )
+    return f"not the integer reference's bytes: {'; '.join(parts)}"
 
 
 def _require_stack(config: Config, measured: Measurement) -> None:

@@ -39,14 +39,13 @@ class RunFolder:
         """Path of a file or sub-folder of this run."""
         return self.path / name
 
-    def record(self, stage: str) -> StageRecord | None:
-        """What `stage` left behind, or None if it never finished."""
-        entry = self._read_index().get(stage)
-        return StageRecord(**entry) if entry else None
+    def records(self) -> dict[str, StageRecord]:
+        """What every finished stage left behind, in the order of first finishing."""
+        return {stage: StageRecord(**entry) for stage, entry in self._read_index().items()}
 
     def is_current(self, stage: str, key: str) -> bool:
         """Whether `stage` finished under `key` and its outputs are still what it wrote."""
-        record = self.record(stage)
+        record = self.records().get(stage)
         if record is None or record.key != key:
             return False
         return all(
