@@ -85,7 +85,7 @@ class TrainConfig:
 class ImportanceConfig:
     """What scores the pruning units: a criterion over `batches` batches of training images.
 
-    Small batches: near a minimum the gradient of a large one is mostly noise.
+    Taylor scores shrink as `batch_size` grows: a loss budget holds for one batch size only.
     """
 
     criterion: str = "taylor"
