@@ -281,13 +281,17 @@ def _mapping_structure(hint: Any) -> Hook:
 # --- the converter ---------------------------------------------------------------------------
 
 
-def _passthrough(value: Any, _type: Any = None) -> Any:
-    return value
+def _restore_plain(tree: Tree, _type: Any = None) -> Any:
+    """A value of a field typed Any: JSON, whose mappings with "$" keys were stored as pairs."""
+    if isinstance(tree, dict):
+        pairs = tree[_PAIRS] if _PAIRS in tree else tree.items()
+        return {key: _restore_plain(value) for key, value in pairs}
+    return [_restore_plain(each) for each in tree] if isinstance(tree, list) else tree
 
 
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, unstruct_collection_overrides={Set: sorted})
-    converter.register_structure_hook_func(lambda hint: hint in (Any, object), _passthrough)
+    converter.register_structure_hook_func(lambda hint: hint in (Any, object), _restore_plain)
     scalars: tuple[tuple[type, Hook, Hook], ...] = (
         (bool, _to_bool, _to_bool),
         (int, _to_int, _to_int),

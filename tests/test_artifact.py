@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -115,9 +115,14 @@ trees = st.builds(
     anything=arrays("f8") | arrays("?") | arrays("u2") | arrays("<U3") | arrays("c8"),
 )
 
+PLAIN = Tree("", False, 0.0, (), {}, {}, {}, (0, ""), frozenset(), None, 0,
+             {"": {"$": None, "a": [{"$pairs": 1}]}}, np.array(0.0))  # fmt: skip
+"""Keys that look like the file format's own, inside a value typed Any."""
+
 LEAF = Leaf(np.arange(6, dtype=np.int8).reshape(2, 3), 0.5)
 
 
+@example(tree=PLAIN)
 @given(tree=trees)
 def test_round_trip(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("artifacts")

@@ -51,6 +51,7 @@ def build_report(context: Context) -> dict[str, Any]:
         "memory": {"steps": _memory(deployment)},
         "provenance": {
             **ours.provenance,
+            "memory_map_dense": dense.provenance["memory_map"],
             "dataset_sha256": dataset.hash,
             "latency_table": f"{len(table.costs)} points, {table.provenance['patterns']}, "
             f"seed {table.provenance['pattern_seed']}",

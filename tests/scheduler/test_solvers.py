@@ -199,3 +199,41 @@ def test_infeasible_message_names_the_smallest_feasible_values(problem: Problem)
         if single:
             relaxed = dataclasses.replace(problem.budgets, **{metric: named})
             solve(dataclasses.replace(problem, budgets=relaxed))
+
+
+@pytest.mark.parametrize("solver", ["highs", "cbc", "brute_force"])
+def test_a_budget_met_exactly_is_feasible(solver: str) -> None:
+    """HiGHS's own presolve called this problem infeasible; ours is not to rely on it."""
+    layer = Layer(
+        name="l0",
+        input_group=1,
+        output_group=0,
+        kernels=("fwcs", "dense"),
+        filterlets=np.array([[53, 91], [27, 71]]),
+        latency=np.array([[[48.0, 26], [6, 31]], [[39, 31], [46, 2]]]),
+        flash=np.array([[[26.0, 23], [3, 32]], [[43, 30], [13, 42]]]),
+        loss=np.array([[[25.0, 26], [38, 7]], [[41, 34], [39, 10]]]),
+        scratch=np.array([[[40.0, 10], [4, 43]], [[43, 44], [24, 14]]]),
+        allowed=np.array([[[True, True], [True, True]], [[True, False], [False, True]]]),
+    )
+    groups = (
+        Group("g0", np.array([7, 4]), np.array([7.0, 47]), np.array([16.0, 21]),
+              np.array([41.0, 20])),
+        Group("g1", np.array([4, 1]), np.array([38.0, 27]), np.array([16.0, 39]),
+              np.array([15.0, 23])),
+    )  # fmt: skip
+    problem = Problem(
+        name="exact",
+        groups=groups,
+        layers=(layer,),
+        steps=(
+            MemoryStep("s0", 19.0, {1: np.array([16.0, 4]), 0: np.array([49.0, 28])}, 0),
+            MemoryStep("s1", 17.0, {0: np.array([56.0, 32]), 1: np.array([32.0, 8])}, 0),
+        ),
+        budgets=Budgets(sram=134.0, loss=56.0),
+        fixed_loss=14.0,
+        fixed_sram=10.0,
+        kernel_code={"dense": 40.0, "fwcs": 60.0},
+    )
+    found = solve(problem, solver)
+    assert (found.sram, found.loss) == (134.0, 56.0)

@@ -42,6 +42,7 @@ class Highs(PulpSolver):
                 gapRel=gap,
                 timeLimit=time_limit_s,
                 threads=threads,
+                presolve="off",  # HiGHS 1.15 presolves a feasible program to "infeasible"
                 mip_feasibility_tolerance=TIGHT,
                 primal_feasibility_tolerance=TIGHT,
             )
