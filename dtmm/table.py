@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -37,8 +37,13 @@ def write_table(
     return write_atomic(path, "".join(lines) + table.to_csv(index=False, lineterminator="\n"))
 
 
-def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, str]]:
+def read_table(
+    path: str | os.PathLike[str], text: Sequence[str] = ()
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """The table at `path` and its provenance, values as text.
+
+    Args:
+        text: columns to take as they are; of others pandas guesses the type ("true", "NA", ...).
 
     Raises:
         DataError: the file is missing or not such a table.
@@ -55,7 +60,9 @@ def read_table(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, st
             raise DataError(f"{path} line {number}: expected `# key: value`, got {line.strip()!r}")
         provenance[key.strip()] = value.strip()
     try:
-        table = pd.read_csv(io.StringIO("".join(lines[len(header) :])))
+        table = pd.read_csv(
+            io.StringIO("".join(lines[len(header) :])), converters=dict.fromkeys(text, str)
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} is not a table: {str(error).strip()}") from None
     return table, provenance

@@ -109,7 +109,7 @@ class LatencyTable:
             DataError: the file is missing, no table, lacks a column, has a cell that is no number
                 where one belongs, or the same point twice.
         """
-        frame, provenance = read_table(path)
+        frame, provenance = read_table(path, text=("kind", "kernel"))
         absent = [name for name in _COLUMNS if name not in frame.columns]
         if absent:
             raise DataError(f"latency table {path} lacks columns {', '.join(absent)}")
