@@ -223,6 +223,8 @@ def _union_structure(hint: Any) -> Hook:
         if isinstance(tree, dict) and tree.get(_TAG) in tagged:
             rest = {key: value for key, value in tree.items() if key != _TAG}
             return _converter.structure(rest, tagged[tree[_TAG]])
+        if type(tree) in plain:  # before "0" is taken for an int
+            return tree
         for member in plain:
             try:
                 return _converter.structure(tree, member)

@@ -123,6 +123,7 @@ LEAF = Leaf(np.arange(6, dtype=np.int8).reshape(2, 3), 0.5)
 
 
 @example(tree=PLAIN)
+@example(tree=dataclasses.replace(PLAIN, either="0"))
 @given(tree=trees)
 def test_round_trip(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("artifacts")
