@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.deploy.arena import ArenaPlan, plan_arena
+from dtmm.deploy.channel_order import order_channels
 from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.network.ir import Conv2D, FullyConnected, Op, Shape
 from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS, CONV_IM2COL
@@ -23,6 +24,7 @@ from dtmm.storage import (
     weight_format,
 )
 from dtmm.storage.dense import IM2COL_MAX_BYTES
+from dtmm.storage.pairing import Permutation
 from dtmm.storage.parameters import folded_bias, pack_channel_params
 from dtmm.storage.stored import PARAMETER_BYTES
 
@@ -48,12 +50,16 @@ class Deployment:
     """All that generated C needs.
 
     Attributes:
+        network: with its channels in the order its FWCS layers want.
+        channel_order: per tensor whose channels moved, the order of its last axis:
+            `deployed == original[..., order]`. Inputs and outputs are not among them.
         kernels: kernel id per convolution.
         layers: constants per convolution and fully connected layer.
         scratch: bytes per operator that needs scratch memory.
     """
 
     network: QuantizedNetwork
+    channel_order: Mapping[str, Permutation]
     layout: Layout
     kernels: Mapping[str, str]
     layers: Mapping[str, StoredLayer]
@@ -92,6 +98,8 @@ def plan(
             f"network {network.name!r}"
         )
     chosen = {op.name: kernels.get(op.name) or default_kernel(network, op) for op in convs}
+    sparse = [name for name, kernel in chosen.items() if kernel.startswith(CONV_FWCS)]
+    network, order = order_channels(network, sparse)
     layers = {
         op.name: _store(network, op, chosen.get(op.name))
         for op in network.ops
@@ -104,7 +112,7 @@ def plan(
         op.name: _scratch_bytes(network, op, chosen[op.name], layers[op.name]) for op in convs
     }
     arena = plan_arena(layout, channels, scratch)
-    return Deployment(network, layout, chosen, layers, scratch, arena)
+    return Deployment(network, order, layout, chosen, layers, scratch, arena)
 
 
 def default_kernel(network: QuantizedNetwork, op: Conv2D) -> str:
