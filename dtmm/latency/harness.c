@@ -2,7 +2,8 @@
  * output. The same file runs on the host (host_report.c): equal checksums show that what was
  * measured computes what it should.
  *
- * The points come from the file "points.bin": little-endian int32, the fields of `point` each. */
+ * The points come from the file "points.bin": little-endian int32, the fields of `point` each; the
+ * filterlets that FWCS layers keep from "masks.bin": an index as conv.h describes it for each. */
 #include "dtmm/conv.h"
 #include "dtmm/ops.h"
 #include "dtmm_firmware.h"
@@ -14,7 +15,8 @@ typedef struct {
   int32_t pad_top, pad_left, in_halo, out_halo;
   int32_t in_multiple; /* the input's pixel stride is in_channels rounded up to this */
   int32_t in_h, in_w, out_h, out_w, in_channels, out_channels, filterlets;
-  int32_t seed; /* of what is random in this point alone: filterlets and parameters */
+  int32_t masks; /* offset of its index in masks.bin */
+  int32_t seed;  /* of what is random in this point alone */
 } point;
 
 /* Sizes are measure.py's LIMITS. */
@@ -23,7 +25,6 @@ static ALIGNED int8_t in_data[IN_BYTES], in2_data[IN_BYTES], out_data[OUT_BYTES]
 static ALIGNED int8_t weights[WEIGHT_BYTES], scratch[SCRATCH_BYTES];
 static ALIGNED uint8_t masks[INDEX_BYTES];
 static ALIGNED dtmm_channel_params params[CHANNELS];
-static uint32_t order[FILTERLETS];
 
 static uint32_t state;
 static uint32_t random_word(void) {
@@ -43,31 +44,6 @@ static dtmm_tensor view(int8_t *data, int h, int w, int c, int multiple, int hal
   return tensor;
 }
 
-/* Exactly p->filterlets bits, at least one in every filter: how the scheduler selects. */
-static void make_masks(const point *p) {
-  const int positions = p->kernel_h * p->kernel_w, bytes = (positions + 7) / 8;
-  for (int i = 0; i < p->out_channels * bytes; i++) masks[i] = 0;
-  int32_t left = p->filterlets, others = 0;
-  for (int f = 0; f < p->out_channels; f++) {
-    const int first = (int)(random_word() % (uint32_t)positions);
-    for (int k = 0; k < positions; k++) {
-      if (k == first && left > 0) {
-        masks[f * bytes + k / 8] |= (uint8_t)(1 << k % 8);
-        left--;
-      } else {
-        order[others++] = (uint32_t)(f * positions + k);
-      }
-    }
-  }
-  for (int32_t i = 0; i < left; i++) {
-    const int32_t j = i + (int32_t)(random_word() % (uint32_t)(others - i));
-    const uint32_t chosen = order[j];
-    order[j] = order[i];
-    masks[chosen / positions * bytes + chosen % positions / 8] |=
-        (uint8_t)(1 << chosen % positions % 8);
-  }
-}
-
 /* Multipliers that bring sums of `products` random products into the int8 range. */
 static void make_params(int channels, int32_t products) {
   int bits = 0;
@@ -85,6 +61,13 @@ static void make_weights(int32_t units, int32_t used, int32_t stride) {
   for (int32_t u = 0; u < units; u++)
     for (int32_t i = 0; i < stride; i++)
       weights[u * stride + i] = i < used ? (int8_t)(random_word() >> 11) : 0;
+}
+
+static void read_masks(const point *p) {
+  const int32_t bytes = p->out_channels * ((p->kernel_h * p->kernel_w + 7) / 8);
+  if (dtmm_read_file("masks.bin", (size_t)p->masks, masks, (size_t)bytes) != bytes) {
+    dtmm_fail("masks.bin is missing or too short");
+  }
 }
 
 static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *scratch_bytes) {
@@ -119,7 +102,7 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     if (p->kernel == CONV_IM2COL) make_weights(p->out_channels, window, stride);
     if (p->kernel == CONV_DENSE) make_weights(p->out_channels * positions, p->in_channels, stride);
     if (p->kernel == CONV_FWCS) make_weights(p->filterlets, p->in_channels, stride);
-    if (p->kernel == CONV_FWCS) make_masks(p);
+    if (p->kernel == CONV_FWCS) read_masks(p);
     if (p->kernel == CONV_IM2COL) CONV(dtmm_conv_im2col_s8);
     if (p->kernel == CONV_DENSE) CONV(dtmm_conv_dense_s8);
     if (p->kernel == CONV_FWCS) CONV(dtmm_conv_fwcs_s8);

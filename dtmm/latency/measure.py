@@ -23,6 +23,7 @@ from dtmm.device.cycle_model import CycleModel
 from dtmm.device.provenance import collect_provenance
 from dtmm.device.qemu import Line, parse_lines, run_firmware
 from dtmm.errors import DtmmError, MeasurementError
+from dtmm.latency import patterns
 from dtmm.latency.table import Cost, LatencyTable, OpShape, Point, describe
 from dtmm.planning.nouns import Buffer
 from dtmm.storage.stored import VECTOR_BYTES
@@ -50,7 +51,6 @@ LIMITS: Mapping[str, int] = {
     "SCRATCH_BYTES": 96 << 10,
     "INDEX_BYTES": 16 << 10,
     "CHANNELS": 1024,
-    "FILTERLETS": 16 << 10,
 }
 """Sizes of harness.c's buffers; together they fit the device's 4 MiB internal SRAM."""
 
@@ -66,9 +66,8 @@ def measure_points(
 ) -> LatencyTable:
     """Measure every point; what `store` already holds is not measured again.
 
-    Weights, inputs and filterlet patterns are random, from `seed`: patterns have exactly the
-    point's filterlets, at least one in each filter, otherwise uniform. A point's pattern depends
-    on the point and the seed alone, so its cost is the same whatever it is measured with.
+    Weights, inputs and filterlet patterns (`dtmm.latency.patterns`) are random, from `seed`. They
+    depend on the point and the seed alone, so its cost is the same whatever it is measured with.
 
     Args:
         store: results file, appended chunk by chunk (`dtmm.sweep`).
@@ -124,7 +123,7 @@ def measure_chunk(points: list[Row], seed: int, code: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="dtmm-latency-") as name:
         work = Path(name)
         np.array([len(chunk), seed], "<u4").tofile(work / "run.bin")
-        np.array([_fields(point, seed) for point in chunk], "<i4").tofile(work / "points.bin")
+        _write_points(work, chunk, seed)
         elf = build_elf(
             model_sources=[],
             runtime_sources=runtime_c.sources(),
@@ -141,7 +140,7 @@ def measure_chunk(points: list[Row], seed: int, code: str) -> dict[str, Any]:
         provenance = {
             key: str(value) for key, value in collect_provenance(elf, model).to_dict().items()
         }
-    provenance |= {"pattern_seed": str(seed), "patterns": "uniform, one filterlet per filter kept"}
+    provenance |= {"pattern_seed": str(seed), "patterns": patterns.DESCRIPTION}
     costs = [
         Cost(cost.cycles, cost.instructions, report.scratch)
         for cost, report in zip(priced, reported, strict=True)
@@ -217,7 +216,20 @@ def _compare(chunk: Sequence[Point], device: list[_Report], host: list[_Report])
             )
 
 
-def _fields(point: Point, seed: int) -> list[int]:
+def _write_points(work: Path, chunk: Sequence[Point], seed: int) -> None:
+    """The harness's input: points.bin, and masks.bin with the index of each FWCS layer."""
+    indices, fields = b"", []
+    for point in chunk:
+        fields.append(_fields(point, len(indices), seed))
+        if point.kernel == "conv_fwcs":
+            positions = point.shape.kernel[0] * point.shape.kernel[1]
+            kept = patterns.random_pattern(point.out_channels, positions, point.filterlets, seed)
+            indices += np.packbits(kept, axis=1, bitorder="little").tobytes()
+    np.array(fields, "<i4").tofile(work / "points.bin")
+    (work / "masks.bin").write_bytes(indices)
+
+
+def _fields(point: Point, masks: int, seed: int) -> list[int]:
     """The fields of harness.c's `point`, after a check that its buffers are large enough."""
     needs = _needs(point)
     for name, limit in LIMITS.items():
@@ -242,8 +254,8 @@ def _fields(point: Point, seed: int) -> list[int]:
         point.out_channels,
         point.filterlets,
     ]
-    pattern_seed = zlib.crc32(np.array([*fields, seed], "<i4").tobytes()) >> 1
-    return [*fields, pattern_seed]
+    point_seed = zlib.crc32(np.array([*fields, seed], "<i4").tobytes()) >> 1
+    return [*fields, masks, point_seed]
 
 
 def _needs(point: Point) -> dict[str, int]:
@@ -264,7 +276,6 @@ def _needs(point: Point) -> dict[str, int]:
         "SCRATCH_BYTES": max(4 * (outputs + 1) * (positions + 1), shape.out_hw[1] * window),
         "INDEX_BYTES": outputs * -(-positions // 8),
         "CHANNELS": outputs,
-        "FILTERLETS": outputs * positions,
     }
 
 

@@ -96,9 +96,9 @@ def test_only_what_is_missing_is_measured(
     ran: list[list[Point]] = []
     original = measure._fields
 
-    def fields(point: Point, seed: int) -> list[int]:
+    def fields(point: Point, masks: int, seed: int) -> list[int]:
         ran.append([point])
-        return original(point, seed)
+        return original(point, masks, seed)
 
     monkeypatch.setattr(measure, "_fields", fields)
     again = measure_points(list(points.values())[::-1], store, executor=InProcessExecutor())
