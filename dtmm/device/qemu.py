@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtmm.device.block_counts import RegionCounts, plugin_argument, read_counts
+from dtmm.device.block_counts import RegionCounts, counting_plugin, read_counts
+from dtmm.device.cache_misses import CacheCounts, DataCache, cache_plugin, read_cache_counts
 from dtmm.device.elf import function_at
 from dtmm.device.toolchain import first_error, require_tool
 from dtmm.errors import MeasurementError, ToolchainError
@@ -51,11 +52,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Run:
-    """A complete run: report lines (without END), regions if they were counted, host seconds."""
+    """A complete run: report lines (without END), what was counted per region, host seconds."""
 
     lines: tuple[Line, ...]
     regions: tuple[RegionCounts, ...]
     wall_seconds: float
+    cache: tuple[CacheCounts, ...] = ()
 
     def all(self, key: str) -> tuple[Line, ...]:
         """The lines with this key, in order."""
@@ -70,13 +72,19 @@ class Run:
 
 
 def run_firmware(
-    elf: Path, *, count_regions: bool, timeout_s: float = 600.0, cwd: Path | None = None
+    elf: Path,
+    *,
+    count_regions: bool,
+    timeout_s: float = 600.0,
+    cwd: Path | None = None,
+    cache: DataCache | None = None,
 ) -> Run:
     """Runs an ELF built with dtmm.device.build to its end.
 
     `cwd` is where dtmm_read_file finds files (default: this process's folder). With
     `count_regions` each region between dtmm_region_begin and _end is counted; that slows QEMU by
-    a few per cent on vector code. Raises ToolchainError when QEMU is missing, refuses the plug-in
+    a few per cent on vector code. With `cache` each region's data cache misses are counted; that
+    slows QEMU down several times. Raises ToolchainError when QEMU is missing, refuses the plug-in
     or dies, MeasurementError when the firmware faults, fails, hangs past `timeout_s` seconds or
     ends early.
     """
@@ -84,19 +92,23 @@ def run_firmware(
     if not elf.is_file():
         raise ToolchainError(f"firmware {elf} does not exist")
     with tempfile.TemporaryDirectory(prefix="dtmm-run-") as folder:
-        counts = Path(folder) / "counts.txt"
-        plugin = ["-plugin", plugin_argument(elf, counts)] if count_regions else []
-        command = [str(qemu.found_path), *_MACHINE, *plugin, "-kernel", str(elf.resolve())]
+        counts, misses = Path(folder) / "counts.txt", Path(folder) / "misses.txt"
+        plugins = [counting_plugin(elf, counts)] if count_regions else []
+        plugins += [cache_plugin(elf, cache, misses)] if cache is not None else []
+        options = [word for plugin in plugins for word in ("-plugin", plugin)]
+        command = [str(qemu.found_path), *_MACHINE, *options, "-kernel", str(elf.resolve())]
         start = time.monotonic()
         done = _run(command, elf, timeout_s, cwd)
         seconds = time.monotonic() - start
         lines = parse_lines(done.stdout)
         _check(elf, lines, done)
-        regions: tuple[RegionCounts, ...] = ()
-        if count_regions:
-            ids = [line.numbers()[0] for line in lines if line.key == "REGION"]
-            regions = read_counts(counts.read_text(), ids)
-        return Run(tuple(line for line in lines if line.key != "END"), regions, seconds)
+        ids = [line.numbers()[0] for line in lines if line.key == "REGION"]
+        return Run(
+            tuple(line for line in lines if line.key != "END"),
+            read_counts(counts.read_text(), ids) if count_regions else (),
+            seconds,
+            read_cache_counts(misses.read_text(), ids) if cache is not None else (),
+        )
 
 
 def parse_lines(text: str) -> tuple[Line, ...]:
