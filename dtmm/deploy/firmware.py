@@ -18,8 +18,9 @@ from dtmm.deploy.steps import step_names
 from dtmm.device.build import build_elf
 from dtmm.device.cycle_model import CycleModel
 from dtmm.device.elf import Elf, flash_bytes, product_ram_bytes
+from dtmm.device.protocol import Run
 from dtmm.device.provenance import collect_provenance
-from dtmm.device.qemu import Run, run_firmware
+from dtmm.device.qemu import run_firmware
 from dtmm.errors import DtmmError, MeasurementError
 
 Int8 = npt.NDArray[np.int8]

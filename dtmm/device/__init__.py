@@ -29,8 +29,9 @@ from dtmm.device.elf import (
     symbols,
 )
 from dtmm.device.memory import MemoryMap
+from dtmm.device.protocol import Line, Run
 from dtmm.device.provenance import Provenance, collect_provenance
-from dtmm.device.qemu import Line, Run, run_firmware
+from dtmm.device.qemu import run_firmware
 from dtmm.device.registry import Device, device, devices
 from dtmm.device.toolchain import Tool, find_tool, require_tool, tools_report
 

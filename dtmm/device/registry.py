@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dtmm.device.qemu import Run, run_firmware
+from dtmm.device.protocol import Run
+from dtmm.device.qemu import run_firmware
 from dtmm.device.toolchain import find_tool
 from dtmm.errors import ToolchainError
 

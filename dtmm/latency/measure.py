@@ -20,8 +20,9 @@ from dtmm import runtime_c
 from dtmm.device.build import build_elf, build_host_program, firmware_dir
 from dtmm.device.cache import cache_dir, digest
 from dtmm.device.cycle_model import CycleModel
+from dtmm.device.protocol import Line, parse_lines
 from dtmm.device.provenance import collect_provenance
-from dtmm.device.qemu import Line, parse_lines, run_firmware
+from dtmm.device.qemu import run_firmware
 from dtmm.errors import DtmmError, MeasurementError
 from dtmm.latency import patterns
 from dtmm.latency.table import Cost, LatencyTable, OpShape, Point, describe

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dtmm.deploy import Deployment, HostModel, firmware, plan, run_on_device, write_project
-from dtmm.device.qemu import Line, Run
+from dtmm.device.protocol import Line, Run
 from dtmm.errors import DtmmError, MeasurementError, UnsupportedError
 from dtmm.network.ir import Activate, Activation
 from dtmm.planning import layout

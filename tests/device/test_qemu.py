@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dtmm.device import Line, MemoryMap, run_firmware
-from dtmm.device.qemu import parse_lines
+from dtmm.device.protocol import parse_lines
 from dtmm.errors import DtmmError, MeasurementError, ToolchainError
 from tests.device.firmware import Build
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dtmm.deploy import Deployment, Measurement
-from dtmm.device.qemu import Line
+from dtmm.device.protocol import Line
 from dtmm.errors import MeasurementError
 from dtmm.latency import LatencyTable, OpShape, Point, measure
 from dtmm.latency.measure import from_row, measure_points, to_row

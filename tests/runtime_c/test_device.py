@@ -13,7 +13,7 @@ import pytest
 
 from dtmm.device import MemoryMap, build_elf, run_firmware
 from dtmm.device.build import build_host_program
-from dtmm.device.qemu import Line, parse_lines
+from dtmm.device.protocol import Line, parse_lines
 from dtmm.runtime_c import include_dir, sources
 
 HARNESS = Path(__file__).parent / "differential.c"
