@@ -82,6 +82,20 @@ class RegionCost:
 
 
 @dataclass(frozen=True)
+class BlockCost:
+    """One translation block within a region: its first address, the label above it, its text.
+
+    cycles are those of all its executions, taken edges included.
+    """
+
+    pc: int
+    symbol: str
+    instructions: tuple[str, ...]
+    executions: int
+    cycles: float
+
+
+@dataclass(frozen=True)
 class CycleModel:
     """Prices regions. The defaults are m55-v1; other values need another name.
 
@@ -126,6 +140,24 @@ class CycleModel:
         table = _BlockTable.of(disassemble(elf), rows)
         cycles = self._row_cycles(rows, table, len(regions))
         return _sum_up(regions, rows, table, cycles)
+
+    def price_blocks(
+        self, elf: Path, regions: Sequence[RegionCounts]
+    ) -> list[tuple[BlockCost, ...]]:
+        """As `price`, block by block: a region's blocks sum to its cycles and instructions."""
+        if not regions:
+            return []
+        rows, code = _Rows.of(regions), disassemble(elf)
+        cycles = self._row_cycles(rows, _BlockTable.of(code, rows), len(regions))
+        blocks = [code.block(*map(int, key)) for key in rows.distinct]
+        costs: list[list[BlockCost]] = [[] for _ in regions]
+        for row, spent in enumerate(cycles):
+            number = int(rows.block[row])
+            found, pc = blocks[number], int(rows.distinct[number][0])
+            runs = int(rows.executions[row])
+            cost = BlockCost(pc, found.symbol, found.instructions, runs, float(spent))
+            costs[int(rows.region[row])].append(cost)
+        return [tuple(each) for each in costs]
 
     def _row_cycles(self, rows: _Rows, table: _BlockTable, regions: int) -> NDArray[np.float64]:
         """Cycles of each (region, block) pair."""

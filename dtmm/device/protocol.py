@@ -61,6 +61,17 @@ class Run:
             raise MeasurementError(f"firmware wrote {len(found)} {key!r} lines: expected 1")
         return found[0]
 
+    @property
+    def counters(self) -> tuple[tuple[int, int], ...]:
+        """(id, cycles) of each region by the core's own counter; 0 cycles where it has none.
+
+        Raises MeasurementError when a region's line does not hold these two numbers.
+        """
+        found = [line.numbers() for line in self.all("REGION")]
+        if wrong := [numbers for numbers in found if len(numbers) != 2]:
+            raise MeasurementError(f"line REGION {wrong[0]}: want id, cycles")
+        return tuple((number, cycles) for number, cycles in found)
+
 
 def parse_lines(text: str) -> tuple[Line, ...]:
     """The report lines in what the firmware wrote; lines of other forms (printf) are passed over.

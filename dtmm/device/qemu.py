@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
+import dataclasses
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from dtmm.device.block_counts import counting_plugin, read_counts
 from dtmm.device.cache_misses import DataCache, cache_plugin, read_cache_counts
-from dtmm.device.protocol import Run, check_complete, parse_lines
-from dtmm.device.toolchain import first_error, require_tool
-from dtmm.errors import MeasurementError, ToolchainError
+from dtmm.device.command import require_firmware, run_command
+from dtmm.device.protocol import Run
+from dtmm.device.toolchain import require_tool
 
 # The serial ports and QEMU's monitor are off, so standard output holds the firmware's lines alone.
 # No -icount: with it QEMU cuts a block in two wherever an instruction budget runs out (every 2^26
@@ -43,46 +41,17 @@ def run_firmware(
     ends early.
     """
     qemu = require_tool("qemu-system-arm")
-    if not elf.is_file():
-        raise ToolchainError(f"firmware {elf} does not exist")
+    require_firmware(elf)
     with tempfile.TemporaryDirectory(prefix="dtmm-run-") as folder:
         counts, misses = Path(folder) / "counts.txt", Path(folder) / "misses.txt"
         plugins = [counting_plugin(elf, counts)] if count_regions else []
         plugins += [cache_plugin(elf, cache, misses)] if cache is not None else []
         options = [word for plugin in plugins for word in ("-plugin", plugin)]
         command = [str(qemu.found_path), *_MACHINE, *options, "-kernel", str(elf.resolve())]
-        start = time.monotonic()
-        done = _run(command, elf, timeout_s, cwd)
-        seconds = time.monotonic() - start
-        lines = parse_lines(done.stdout)
-        said = first_error(done.stderr)
-        check_complete(elf, lines, "QEMU", done.returncode, said)
-        ids = [line.numbers()[0] for line in lines if line.key == "REGION"]
-        return Run(
-            tuple(line for line in lines if line.key != "END"),
-            read_counts(counts.read_text(), ids) if count_regions else (),
-            seconds,
-            read_cache_counts(misses.read_text(), ids) if cache is not None else (),
+        run = run_command(command, elf, "QEMU", timeout_s=timeout_s, cwd=cwd)
+        ids = [number for number, _ in run.counters]
+        return dataclasses.replace(
+            run,
+            regions=read_counts(counts.read_text(), ids) if count_regions else (),
+            cache=read_cache_counts(misses.read_text(), ids) if cache is not None else (),
         )
-
-
-def _run(
-    command: Sequence[str], elf: Path, timeout_s: float, cwd: Path | None
-) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise MeasurementError(
-            f"{elf.name} did not end within {timeout_s:g} s on QEMU and was stopped"
-        ) from error
-    except OSError as error:
-        raise ToolchainError(f"qemu-system-arm cannot be started: {error}") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dtmm.device import board, fvp
 from dtmm.device.protocol import Run
 from dtmm.device.qemu import run_firmware
 from dtmm.device.toolchain import find_tool
@@ -22,25 +25,53 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Device:
-    """One place where firmware runs. `tools` are the names of the programs it needs."""
+    """One place where firmware runs.
+
+    Attributes:
+        measures: what it measures of a region, and what it does not.
+        tools: names of the programs of `dtmm.device.toolchain` it needs.
+        is_present: whether what it needs besides is there.
+    """
 
     name: str
     description: str
+    measures: str
     tools: tuple[str, ...]
     run: Runner
+    is_present: Callable[[], bool] = lambda: True
 
     @property
     def available(self) -> bool:
-        """Whether every program it needs is installed."""
-        return all(find_tool(tool).found_path is not None for tool in self.tools)
+        """Whether everything it needs is installed."""
+        return self.is_present() and all(find_tool(tool).found_path for tool in self.tools)
 
+
+_BUILD = ("clang", "arm-none-eabi-gcc")
 
 _DEVICES = (
     Device(
         "qemu",
-        "QEMU mps3-an547 (Corstone SSE-300): exact instruction counts, modelled cycles",
-        ("clang", "arm-none-eabi-gcc", "qemu-system-arm", "llvm-mca", "llvm-objdump", "cc"),
+        "QEMU mps3-an547 (Corstone SSE-300)",
+        "exact instructions; cycles by the model m55-v1 (zero-wait memory)",
+        (*_BUILD, "qemu-system-arm", "llvm-mca", "llvm-objdump", "cc"),
         run_firmware,
+    ),
+    Device(
+        "fvp",
+        f"Arm's {fvp.PROGRAM}, on PATH or named by DTMM_FVP",
+        "the PMU's cycle counter, which counts about instructions: Arm calls the model neither "
+        "cycle-accurate nor cycle-approximate; no instructions apart, no caches",
+        _BUILD,
+        fvp.run_on_fvp,
+        lambda: fvp.find_fvp() is not None,
+    ),
+    Device(
+        "board",
+        f"your board, through the command in {board.VARIABLE}",
+        "cycles of the core's PMU on your memories and caches; no instructions",
+        _BUILD,
+        board.run_on_board,
+        lambda: bool(os.environ.get(board.VARIABLE)),
     ),
 )
 

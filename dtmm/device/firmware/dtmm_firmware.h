@@ -29,7 +29,7 @@ void dtmm_fail(const char *message) __attribute__((noreturn));
 /**
  * What runs between these two calls is counted as one region, C library calls included; the
  * markers' own instructions are not. Regions do not nest (dtmm_fail). The end marker reports
- * `DTMM REGION <id>`. Without the counting plug-in the markers only report.
+ * `DTMM REGION <id> <cycles>`; cycles are those of the core's PMU, 0 where it has none (QEMU).
  */
 void dtmm_region_begin(uint32_t id);
 void dtmm_region_end(void);
