@@ -37,6 +37,10 @@ Point = Mapping[str, Json]
 Progress = Callable[[int, int], None]
 
 
+_HOPELESS = 3
+"""So many failures before any success end a sweep: what is broken is not the points."""
+
+
 class SweepError(DtmmError):
     """A point failed, a worker died, or the results store cannot be used."""
 
@@ -57,9 +61,9 @@ def run_sweep(
         progress: called with (points finished, points in all), first before any evaluation.
 
     Raises:
-        SweepError: points failed (the others are evaluated and stored first; failures are recorded
-            and tried again by the next run), a worker died, or the store is damaged, in use or
-            another function's.
+        SweepError: points failed (the others are evaluated and stored first, unless nothing but
+            failures came; failures are recorded and tried again by the next run), a worker died,
+            or the store is damaged, in use or another function's.
     """
     keys = [_key(point) for point in points]
     with ResultsStore(store, _name(function)) as results:
@@ -77,11 +81,7 @@ def run_sweep(
         else:
             failed = []
         if failed:
-            point, error = failed[0]
-            raise SweepError(
-                f"{len(failed)} of {total} points failed, first {json.dumps(point)}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            raise _failure(failed, total) from failed[0][1]
         return [results.values[key] for key in keys]
 
 
@@ -192,7 +192,7 @@ def _evaluate(
     """Store every result as it arrives; return the points that failed."""
     failed: list[tuple[Point, BaseException]] = []
     pending: dict[Future[Json], Point] = {}
-    done = total - len(missing)
+    before = done = total - len(missing)
 
     def record(future: Future[Json], point: Point) -> None:
         nonlocal done
@@ -205,6 +205,8 @@ def _evaluate(
         else:
             results.add_failure(point, error)
             failed.append((point, error))
+            if done == before and len(failed) == _HOPELESS:
+                raise _failure(failed, total, "; the others were not tried") from failed[0][1]
         report(done, total)
 
     try:
@@ -221,6 +223,16 @@ def _evaluate(
             future.cancel()
         raise
     return failed
+
+
+def _failure(
+    failed: Sequence[tuple[Point, BaseException]], total: int, more: str = ""
+) -> SweepError:
+    point, error = failed[0]
+    return SweepError(
+        f"{len(failed)} of {total} points failed{more}, first {json.dumps(point)}: "
+        f"{type(error).__name__}: {error}"
+    )
 
 
 def _process_pool(points: int) -> ProcessPoolExecutor:

@@ -163,6 +163,22 @@ def test_a_failing_point_is_told_recorded_and_tried_again(tmp_path: Path) -> Non
     assert evaluated(marks) == [0, 1, 2, 3, 4, 5]
 
 
+def fails_before(x: int, folder: str, first: int) -> int:
+    square(x, folder)
+    if x < first:
+        raise ValueError(f"{x} is too early")
+    return x
+
+
+@pytest.mark.parametrize(("first", "tried"), [(2, 6), (3, 3), (6, 3)])
+def test_a_sweep_without_hope_ends_early(first: int, tried: int, tmp_path: Path) -> None:
+    todo = [{**point, "first": first} for point in points(tmp_path / "marks")]
+    message = rf"{min(first, 3)} of 6 points failed.*ValueError: 0 is too early"
+    with pytest.raises(SweepError, match=message):
+        run_sweep(fails_before, todo, tmp_path / "store", InProcessExecutor())
+    assert len(evaluated(tmp_path / "marks")) == tried
+
+
 def test_a_dead_worker_is_told(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="a worker process died"):
         run_sweep(dies, [{"x": 1}], tmp_path / "store")
