@@ -16,7 +16,7 @@ from dtmm.device.toolchain import require_tool
 # No -icount: with it QEMU cuts a block in two wherever an instruction budget runs out (every 2^26
 # at shift 5), and then counts are no longer the same multiple of the work. One core without
 # timers runs the same instructions either way.
-_MACHINE = (
+MACHINE = (
     *("-machine", "mps3-an547", "-display", "none", "-serial", "none", "-monitor", "none"),
     *("-chardev", "stdio,id=host,signal=off"),
     *("-semihosting-config", "enable=on,target=native,chardev=host"),
@@ -47,7 +47,7 @@ def run_firmware(
         plugins = [counting_plugin(elf, counts)] if count_regions else []
         plugins += [cache_plugin(elf, cache, misses)] if cache is not None else []
         options = [word for plugin in plugins for word in ("-plugin", plugin)]
-        command = [str(qemu.found_path), *_MACHINE, *options, "-kernel", str(elf.resolve())]
+        command = [str(qemu.found_path), *MACHINE, *options, "-kernel", str(elf.resolve())]
         run = run_command(command, elf, "QEMU", timeout_s=timeout_s, cwd=cwd)
         ids = [number for number, _ in run.counters]
         return dataclasses.replace(

@@ -2,10 +2,12 @@
  * QEMU TCG plug-in: executions and taken edges of every translation block, per counted region.
  *
  *   -plugin block_counts.so,out=FILE,begin=LO:HI,end=LO:HI
+ *   -plugin block_counts.so,out=FILE,from=ADDRESS[,to=ADDRESS]
  *
  * LO:HI (hexadecimal) are the addresses of dtmm_region_begin and dtmm_region_end. Counting starts
  * when control leaves the first and stops when it enters the second; blocks of the markers are
- * never counted. FILE gets, per region, `REGION <ordinal>` and one line per executed block
+ * never counted. In firmware without markers there is one region: it begins the first time that
+ * control reaches `from`, and ends before `to` or with the machine. FILE gets, per region, `REGION <ordinal>` and one line per executed block
  *
  *   <pc> <end> <instructions> <executions> <taken>
  *
@@ -61,6 +63,7 @@ static struct block *previous;
 static bool active;
 static uint64_t regions;
 static struct range begin_marker, end_marker;
+static uint64_t from = UINT64_MAX, to = UINT64_MAX;
 static FILE *out;
 
 static bool within(struct range range, uint64_t address) {
@@ -100,6 +103,12 @@ static void on_block(unsigned vcpu, void *data) {
     previous = block;
 }
 
+static void on_from(unsigned vcpu, void *data) {
+    if (regions == 0 && !active) {
+        on_begin(vcpu, data);
+    }
+}
+
 /* A block may be translated again, under other CPU flags or after a flush: one record serves all. */
 static struct block *record(uint64_t pc, uint64_t instructions, uint64_t end) {
     struct block **const bucket = &buckets[(pc >> 1) % BUCKETS];
@@ -131,12 +140,21 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         const struct qemu_plugin_insn *const last = qemu_plugin_tb_get_insn(tb, count - 1);
         const uint64_t end = qemu_plugin_insn_vaddr(last) + qemu_plugin_insn_size(last);
         struct block *const b = record(pc, count, end);
+        if (pc == from) {
+            qemu_plugin_register_vcpu_tb_exec_cb(tb, on_from, CALLBACK_READS_NO_REGISTERS, NULL);
+        }
+        if (pc == to) {
+            qemu_plugin_register_vcpu_tb_exec_cb(tb, on_end, CALLBACK_READS_NO_REGISTERS, NULL);
+        }
         qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, CALLBACK_READS_NO_REGISTERS, b);
     }
 }
 
 static void on_shutdown(qemu_plugin_id_t id, void *data) {
-    (void)id, (void)data;
+    (void)id;
+    if (from != UINT64_MAX) {
+        on_end(0, data); /* nothing when `to` has ended the region */
+    }
     fprintf(out, "DONE %" PRIu64 "\n", regions);
     fclose(out);
 }
@@ -157,12 +175,16 @@ EXPORT int qemu_plugin_install(
             good = good && parse_range(argv[i] + 6, &begin_marker);
         } else if (strncmp(argv[i], "end=", 4) == 0) {
             good = good && parse_range(argv[i] + 4, &end_marker);
+        } else if (strncmp(argv[i], "from=", 5) == 0) {
+            good = good && sscanf(argv[i] + 5, "%" SCNx64, &from) == 1;
+        } else if (strncmp(argv[i], "to=", 3) == 0) {
+            good = good && sscanf(argv[i] + 3, "%" SCNx64, &to) == 1;
         } else {
             good = false;
         }
     }
     if (!good || path == NULL) {
-        fprintf(stderr, "block_counts: want out=FILE,begin=LO:HI,end=LO:HI\n");
+        fprintf(stderr, "block_counts: want out=FILE and begin=LO:HI,end=LO:HI or from=\n");
         return 1;
     }
     out = fopen(path, "w");
