@@ -1,31 +1,35 @@
-"""What the index of each weight format costs, against the share of filterlets removed.
+"""What each weight format costs beyond the kept weights, against the share of filterlets removed.
 
 Every convolution of ResNet-12 that can be stored sparsely (all but the stem) is filled with random
 int8 weights, none of them zero, and the same share of its filterlets is set to zero, drawn without
 replacement. In a 1x1 convolution a filterlet is a whole filter. Filters left empty stay. Formats:
 
-- fwcs: what dtmm.storage writes (docs/fwcs.md), sizes of the encoder's own arrays;
+- fwcs_stored, fwcs_prepared: the two forms of docs/fwcs.md, header included, as the encoder writes
+  them; the prepared form pads filterlets to whole vectors and is what the kernel reads in place;
 - authors: the DTMM authors' format, 16 bits per kept filterlet and 16 per filter;
 - csr: compressed sparse rows, a row per filter: a 16-bit column per weight and a 16-bit length per
   row. It does not know filterlets: the same zeros as if they were unstructured. (Row pointers
   that count from the start of the layer would not fit into 16 bits.)
+- csr_delta: the same with 8-bit gaps between columns;
 - dense: what dtmm.storage writes for the dense kernel; its overhead is the zeros.
 
-All sizes follow from the counts alone, so one draw per point is enough. Bias, multiplier and shift
-of an output channel are the same in every format and left out.
+All sizes follow from the counts alone (but for csr_delta's rare fillers), so one draw per point is
+enough. Bias, multiplier and shift of an output channel, 9 bytes, are no overhead.
+
+The same for the pruned int8 networks (.tflite) in the folder that DTMM_MODELS names, with the
+filterlets that they lack; without such a folder this part is skipped.
 
     python -m experiments.storage_overhead [--quick] [--figures-only] [--out FOLDER]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
 from pathlib import Path
 
 import click
 import matplotlib.style
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -33,14 +37,15 @@ import dtmm
 from dtmm.artifact import write_atomic
 from dtmm.data import load_dataset
 from dtmm.device.provenance import git_commit
-from dtmm.errors import DtmmError
+from dtmm.errors import DataError, DtmmError
 from dtmm.models import build_model
 from dtmm.network.ir import Conv2D
 from dtmm.pipeline.source import capture
 from dtmm.planning.kernels import uses_im2col
-from dtmm.storage import FORMATS as STORED
 from dtmm.table import read_table, to_latex, write_table
 from experiments import STYLE
+from experiments.storage_formats import FORMATS, LABELS, Int8Array, row
+from experiments.tflite_weights import conv_weights
 
 MODEL = "resnet12"
 DATASET = "fashion_mnist"
@@ -51,11 +56,11 @@ SEED = 0
 RESULTS = Path(__file__).with_name("results")
 QUICK_RESULTS = Path("runs/experiments")
 NAME = "storage_overhead"
+MODELS_NAME = f"{NAME}_models"
+PRINTED = ("fwcs_stored", "fwcs_prepared", "authors", "csr_delta")
+"""Formats of the figure and the tables; the CSV holds all."""
 
 Shape = tuple[int, ...]
-Int8Array = npt.NDArray[np.int8]
-Bytes = tuple[int, int]
-"""(weights, index) in bytes."""
 
 
 def conv_shapes() -> dict[str, Shape]:
@@ -80,107 +85,91 @@ def pruned_weights(shape: Shape, removed_percent: int, seed: int) -> Int8Array:
     return weights
 
 
-def _encoded(kernel_id: str) -> Callable[[Int8Array], Bytes]:
-    def size(weights: Int8Array) -> Bytes:
-        stored = STORED[kernel_id].encode(weights)
-        return stored.weights.nbytes, stored.index.nbytes
-
-    return size
-
-
-def _authors(weights: Int8Array) -> Bytes:
-    kept = int(weights.any(axis=3).sum())
-    return kept * weights.shape[3], 2 * (kept + weights.shape[0])
-
-
-def _csr(weights: Int8Array) -> Bytes:
-    kept = int(np.count_nonzero(weights))
-    return kept, 2 * (kept + weights.shape[0])
-
-
-FORMATS: Mapping[str, Callable[[Int8Array], Bytes]] = {
-    "fwcs": _encoded("conv_fwcs"),
-    "authors": _authors,
-    "csr": _csr,
-    "dense": _encoded("conv_dense"),
-}
-LABELS = {"fwcs": "FWCS (ours)", "authors": "DTMM authors", "csr": "CSR, 16 bit", "dense": "dense"}
-
-
 def measure(removed_percents: tuple[int, ...]) -> pd.DataFrame:
     """One row per layer, share removed and format."""
     rows = []
     for layer, shape in conv_shapes().items():
         for removed in removed_percents:
             weights = pruned_weights(shape, removed, SEED)
-            for name, size in FORMATS.items():
-                stored, index = size(weights)
-                rows.append(
-                    {
-                        "layer": layer,
-                        **dict(
-                            zip(("out_channels", "kh", "kw", "in_channels"), shape, strict=True)
-                        ),
-                        "removed_percent": removed,
-                        "filterlets_kept": int(weights.any(axis=3).sum()),
-                        "format": name,
-                        "weight_bytes": stored,
-                        "index_bytes": index,
-                    }
-                )
+            point = {"layer": layer, "removed_percent": removed}
+            rows += [{**point, **row(weights, name)} for name in FORMATS]
     return pd.DataFrame(rows)
 
 
-def totals(table: pd.DataFrame) -> pd.DataFrame:
-    """Sums over the layers per share removed and format.
+def measure_models(folder: Path) -> pd.DataFrame:
+    """One row per .tflite file of the folder, convolution and format.
 
-    Columns: kept and stored in bytes; overhead, percent of the kept weights that is stored besides.
+    Raises:
+        DataError: the folder holds no .tflite file, or one cannot be read.
     """
-    table = table.assign(
-        kept=table["filterlets_kept"] * table["in_channels"],
-        stored=table["weight_bytes"] + table["index_bytes"],
+    rows = []
+    for path in sorted(folder.rglob("*.tflite")):
+        for layer, weights in conv_weights(path).items():
+            point = {
+                "model": path.stem,
+                "layer": layer,
+                "removed_percent": round(100 * float(1 - weights.any(axis=3).mean()), 2),
+            }
+            rows += [{**point, **row(weights, name)} for name in FORMATS]
+    if not rows:
+        raise DataError(f"DTMM_MODELS={folder}: expected .tflite files in it")
+    return pd.DataFrame(rows)
+
+
+def totals(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Sums over the layers per value of column `by` and format.
+
+    Columns: kept, overhead and index in bytes; percent, overhead of the kept weights; bits,
+    overhead per filterlet position; index_bits, what of it is the index.
+    """
+    table = table.assign(positions=table["out_channels"] * table["kh"] * table["kw"])
+    names = ["kept_bytes", "overhead_bytes", "index_bytes", "positions"]
+    sums = table.groupby([by, "format"])[names].sum().reset_index()
+    return sums.assign(
+        percent=100 * sums["overhead_bytes"] / sums["kept_bytes"],
+        bits=8 * sums["overhead_bytes"] / sums["positions"],
+        index_bits=8 * sums["index_bytes"] / sums["positions"],
     )
-    sums = table.groupby(["removed_percent", "format"])[["kept", "stored"]].sum().reset_index()
-    return sums.assign(overhead=100 * (sums["stored"] / sums["kept"] - 1))
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Overhead against the share removed, one line per format. Zero is not on the log axis."""
-    figure = Figure()
-    axes = figure.subplots()
-    sums = totals(table)
-    for name, label in LABELS.items():
-        line = sums[(sums["format"] == name) & (sums["overhead"] > 0)]
-        axes.plot(line["removed_percent"], line["overhead"], label=label)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("Filterlets removed (%)")
-    axes.set_ylabel("Bytes beyond the kept weights (%)")
-    figure.legend(loc="outside upper center", ncols=2)
+    """Overhead against the share removed, a line per format: bits per position, percent."""
+    figure = Figure(figsize=(7.0, 2.4))
+    sums = totals(table, "removed_percent")
+    labels = {
+        "bits": "Overhead (bits per position)",
+        "percent": "Overhead (% of kept weights)",
+    }
+    for axes, (column, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
+        for name in PRINTED:
+            line = sums[sums["format"] == name]
+            axes.plot(line["removed_percent"], line[column], label=LABELS[name])
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("Filterlets removed (%)")
+        axes.set_ylabel(label)
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(PRINTED))
     return figure
 
 
-def latex(table: pd.DataFrame) -> str:
-    """Stored size and overhead of each format, a row per share removed."""
-    sums = totals(table)
-    wide = sums.pivot(index="removed_percent", columns="format", values=["stored", "overhead"])
+def latex(table: pd.DataFrame, by: str, first: str, caption: str, label: str) -> str:
+    """Kept bytes and each format's overhead in bits per filterlet position and in percent."""
+    sums = totals(table, by)
+    wide = sums.pivot(index=by, columns="format", values=["bits", "percent"])
     columns = {
-        "Removed (%)": wide.index,
-        "Kept (KiB)": sums.groupby("removed_percent")["kept"].first() / 1024,
-        **{f"{LABELS[name]} (KiB)": wide["stored", name] / 1024 for name in FORMATS},
-        **{f"{LABELS[name]} (+%)": wide["overhead", name] for name in FORMATS},
+        first: wide.index,
+        "Kept (KiB)": sums.groupby(by)["kept_bytes"].first() / 1024,
+        **{f"{LABELS[name]} (bits)": wide["bits", name] for name in PRINTED},
+        **{f"{LABELS[name]} (%)": wide["percent", name] for name in PRINTED},
     }
-    caption = (
-        "Weights and index of ResNet-12's convolutions but the stem: bytes stored, and how many "
-        "more than the kept weights."
-    )
-    digits = {name: 2 if "+" in name else 1 for name in columns if name != "Removed (%)"}
-    return to_latex(pd.DataFrame(columns), caption, "tab:storage-overhead", digits)
+    digits = {name: 1 if "KiB" in name else 2 for name in columns if name != first}
+    return to_latex(pd.DataFrame(columns), caption, label, digits)
 
 
 def make_figures(folder: Path) -> None:
-    """The figure (PDF, PNG) and the LaTeX table beside the CSV, from the CSV alone.
+    """The figure (PDF, PNG) and the LaTeX tables beside the CSVs, from the CSVs alone.
 
     Raises:
         DataError: the CSV is missing or malformed.
@@ -190,20 +179,53 @@ def make_figures(folder: Path) -> None:
         figure = draw(table)
         figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
         figure.savefig(folder / f"{NAME}.png", dpi=300)
-    write_atomic(folder / f"{NAME}.tex", latex(table))
+    what = "overhead beyond the kept weights, in bits per filterlet position and in percent."
+    shares = latex(
+        table,
+        "removed_percent",
+        "Removed (%)",
+        f"ResNet-12's convolutions but the stem: {what}",
+        "tab:storage-overhead",
+    )
+    half = table[table["removed_percent"] == 50]
+    layers = latex(
+        half,
+        "layer",
+        "Layer",
+        f"ResNet-12, half of the filterlets removed: {what}",
+        "tab:storage-overhead-layers",
+    )
+    write_atomic(folder / f"{NAME}.tex", shares)
+    write_atomic(folder / f"{NAME}_layers.tex", layers)
+    if (folder / f"{MODELS_NAME}.csv").is_file():
+        models, _ = read_table(folder / f"{MODELS_NAME}.csv")
+        caption = f"Pruned int8 networks: {what}"
+        text = latex(models, "model", "Network", caption, "tab:storage-overhead-models")
+        write_atomic(folder / f"{MODELS_NAME}.tex", text)
 
 
-def run(folder: Path, removed_percents: tuple[int, ...]) -> Path:
-    """Measure, and write the CSV with its provenance."""
-    provenance = {
+def provenance(model: str, weights: str) -> dict[str, object]:
+    """What a CSV says of itself."""
+    return {
         "experiment": f"experiments.{NAME}",
         "commit": git_commit(Path(__file__).parent) or "unknown",
         "dtmm": dtmm.__version__,
-        "model": MODEL,
-        "weights": "random int8, sizes in bytes",
-        "seed": SEED,
+        "model": model,
+        "weights": weights,
+        "unit": "bytes of flash; expanded_bytes: of SRAM; bits of overhead per C_out*kh*kw",
     }
-    return write_table(folder / f"{NAME}.csv", measure(removed_percents), provenance)
+
+
+def run(folder: Path, removed_percents: tuple[int, ...]) -> None:
+    """Measure, and write the CSVs with their provenance."""
+    about = provenance(MODEL, f"random int8, seed {SEED}")
+    write_table(folder / f"{NAME}.csv", measure(removed_percents), about)
+    models = os.environ.get("DTMM_MODELS")
+    if not models:
+        click.echo("DTMM_MODELS names no folder: real models skipped")
+        return
+    about = provenance("every .tflite file below DTMM_MODELS", "the models' own")
+    write_table(folder / f"{MODELS_NAME}.csv", measure_models(Path(models)), about)
 
 
 @click.command(help=__doc__.splitlines()[0])

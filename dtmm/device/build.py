@@ -12,14 +12,19 @@ from pathlib import Path
 
 from dtmm.device.cache import cache_dir, digest, publish
 from dtmm.device.elf import Elf
-from dtmm.device.memory import MemoryMap
+from dtmm.device.memory import AN386_MAP, MemoryMap
 from dtmm.device.toolchain import require_tool, run_tool
 from dtmm.errors import ToolchainError
 
 Defines = Mapping[str, str | int | None]
 
-# -mcpu values: with MVE, and as a Cortex-M without vectors (the portable C path on the device).
-TARGETS: dict[str, str] = {"m55": "cortex-m55", "m55-scalar": "cortex-m55+nomve"}
+# -mcpu values: with MVE, as a Cortex-M without vectors (the portable C path on the device), and a
+# core of the previous architecture (it has an FPU, whose registers no operator uses).
+TARGETS: dict[str, str] = {
+    "m55": "cortex-m55",
+    "m55-scalar": "cortex-m55+nomve",
+    "m4": "cortex-m4",
+}
 
 _FIRMWARE_SOURCES = ("startup.c", "semihosting.c", "report.c", "region.c", "stack.S")
 _COMMON_FLAGS = ("-std=gnu11", "-O3", "-fomit-frame-pointer", "-ffp-contract=off")
@@ -61,7 +66,7 @@ def build_elf(
     error line.
     """
     clang, gcc = require_tool("clang"), require_tool("arm-none-eabi-gcc")
-    memory = memory or MemoryMap()
+    memory = memory or (AN386_MAP if target == "m4" else MemoryMap())
     flags = target_flags(target)
     includes = [firmware_dir(), *include_dirs]
     with tempfile.TemporaryDirectory(prefix="dtmm-build-") as name:
@@ -81,7 +86,7 @@ def build_elf(
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(compile_one, range(len(jobs)), jobs))
-        used = _link(work, objects, memory)
+        used = _link(work, objects, memory, target)
         publish(work / "firmware.elf", out_elf)
     compiler = f"clang {clang.version}, linked by arm-none-eabi-gcc {gcc.version}"
     return Elf(out_elf, target, compiler, (*flags, *_definitions(defines)), used)
@@ -191,11 +196,12 @@ def _object(source: Path, options: Sequence[str], includes: Sequence[Path], made
         publish(kept, made)
 
 
-def _link(work: Path, objects: Sequence[str], memory: MemoryMap) -> MemoryMap:
+def _link(work: Path, objects: Sequence[str], memory: MemoryMap, target: str) -> MemoryMap:
     """Links work/firmware.elf; returns the memory map used (weights moved if they must be)."""
     (work / "memory.ld").write_text(memory.linker_script())
-    # the C library for any Armv8-M hard-float core: gcc picks it by -mcpu, also for "+nomve"
-    machine = ["-mcpu=cortex-m55", "-mfloat-abi=hard", "-nostartfiles"]
+    # gcc picks the C library by -mcpu; for "+nomve" it is that of any Armv8-M hard-float core
+    cpu = TARGETS[target].partition("+")[0]
+    machine = [f"-mcpu={cpu}", "-mfloat-abi=hard", "-nostartfiles"]
     script = ["-T", str(firmware_dir() / "an547.ld"), "-L."]
     linker = ["-Wl,--gc-sections", "-Wl,--strip-debug"]
     try:
@@ -206,5 +212,6 @@ def _link(work: Path, objects: Sequence[str], memory: MemoryMap) -> MemoryMap:
         full = f"region `{memory.weights}' overflowed" in str(error)
         if spill is None or spill == memory.weights or not full:
             raise
-        return _link(work, objects, replace(memory, weights=spill, weights_overflow=None))
+        elsewhere = replace(memory, weights=spill, weights_overflow=None)
+        return _link(work, objects, elsewhere, target)
     return memory

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dtmm.device import board, fvp
 from dtmm.device.protocol import Run
-from dtmm.device.qemu import run_firmware
+from dtmm.device.qemu import run_firmware, run_on_m4
 from dtmm.device.toolchain import find_tool
 from dtmm.errors import ToolchainError
 
@@ -31,6 +31,7 @@ class Device:
         measures: what it measures of a region, and what it does not.
         tools: names of the programs of `dtmm.device.toolchain` it needs.
         is_present: whether what it needs besides is there.
+        target: what `dtmm.device.build` must build for (its TARGETS).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Device:
     tools: tuple[str, ...]
     run: Runner
     is_present: Callable[[], bool] = lambda: True
+    target: str = "m55"
 
     @property
     def available(self) -> bool:
@@ -55,6 +57,14 @@ _DEVICES = (
         "exact instructions; cycles by the model m55-v1 (zero-wait memory)",
         (*_BUILD, "qemu-system-arm", "llvm-mca", "llvm-objdump", "cc"),
         run_firmware,
+    ),
+    Device(
+        "qemu-m4",
+        "QEMU mps2-an386 (Cortex-M4): the portable C operators",
+        "exact instructions; no cycles, and no vector kernels",
+        (*_BUILD, "qemu-system-arm", "cc"),
+        run_on_m4,
+        target="m4",
     ),
     Device(
         "fvp",

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from dtmm import runtime_c
+from dtmm.device.block_counts import RegionCounts
 from dtmm.device.build import build_elf, build_host_program, firmware_dir
 from dtmm.device.cache import cache_dir, digest
 from dtmm.device.cycle_model import CycleModel
+from dtmm.device.elf import Elf
 from dtmm.device.protocol import Line, parse_lines
 from dtmm.device.provenance import collect_provenance
 from dtmm.device.qemu import run_firmware
@@ -122,31 +124,50 @@ def measure_chunk(points: list[Row], seed: int, code: str) -> dict[str, Any]:
         raise MeasurementError("the C code changed while it was being measured")
     chunk = [from_row(row) for row in points]
     with tempfile.TemporaryDirectory(prefix="dtmm-latency-") as name:
-        work = Path(name)
-        np.array([len(chunk), seed], "<u4").tofile(work / "run.bin")
-        _write_points(work, chunk, seed)
-        elf = build_elf(
-            model_sources=[],
-            runtime_sources=runtime_c.sources(),
-            harness_sources=[_folder() / "harness.c"],
-            out_elf=work / "harness.elf",
-            include_dirs=[runtime_c.include_dir()],
-            defines=LIMITS,
-        )
-        run = run_firmware(elf.path, count_regions=True, cwd=work)
-        reported = _reports(run.lines, chunk)
-        _compare(chunk, reported, _reports(_run_on_host(work), chunk))
+        run = run_points(chunk, seed, Path(name))
         model = CycleModel()
-        priced = model.price(elf.path, run.regions)
+        priced = model.price(run.elf.path, run.regions)
         provenance = {
-            key: str(value) for key, value in collect_provenance(elf, model).to_dict().items()
+            key: str(value) for key, value in collect_provenance(run.elf, model).to_dict().items()
         }
     provenance |= {"pattern_seed": str(seed), "patterns": patterns.DESCRIPTION}
     costs = [
-        Cost(cost.cycles, cost.instructions, report.scratch)
-        for cost, report in zip(priced, reported, strict=True)
+        Cost(cost.cycles, cost.instructions, scratch)
+        for cost, scratch in zip(priced, run.scratch, strict=True)
     ]
     return {"costs": [asdict(cost) for cost in costs], "provenance": provenance}
+
+
+@dataclass(frozen=True)
+class PointsRun:
+    """One firmware and what it did: a counted region and scratch bytes per point, in order."""
+
+    elf: Elf
+    regions: tuple[RegionCounts, ...]
+    scratch: tuple[int, ...]
+
+
+def run_points(points: Sequence[Point], seed: int, work: Path) -> PointsRun:
+    """Build the harness in the folder `work` and run it over the points, here and on the device.
+
+    Raises:
+        MeasurementError: an operator refuses a point, or device and host compute different outputs.
+        ToolchainError: a tool is missing or fails.
+    """
+    np.array([len(points), seed], "<u4").tofile(work / "run.bin")
+    _write_points(work, points, seed)
+    elf = build_elf(
+        model_sources=[],
+        runtime_sources=runtime_c.sources(),
+        harness_sources=[_folder() / "harness.c"],
+        out_elf=work / "harness.elf",
+        include_dirs=[runtime_c.include_dir()],
+        defines=LIMITS,
+    )
+    run = run_firmware(elf.path, count_regions=True, cwd=work)
+    reported = _reports(run.lines, points)
+    _compare(points, reported, _reports(_run_on_host(work), points))
+    return PointsRun(elf, run.regions, tuple(report.scratch for report in reported))
 
 
 def _code() -> str:

@@ -9,11 +9,17 @@ from torch import nn
 from dtmm.data import Dataset
 from dtmm.errors import ConfigError
 from dtmm.models.checkpoint import load_checkpoint, save_checkpoint, shipped_checkpoint
+from dtmm.models.mlperf_tiny import DSCNN, MobileNetV1, ResNet8
 from dtmm.models.resnet import ResNet
+from dtmm.models.vgg import VGG
 
 MODELS: Mapping[str, Callable[[int, int], nn.Module]] = {
     "resnet12": ResNet,
     "tiny_resnet": lambda channels, classes: ResNet(channels, classes, widths=(8, 16)),
+    "vgg11": VGG,
+    "resnet8": ResNet8,
+    "ds_cnn": DSCNN,
+    "mobilenet_v1_025": MobileNetV1,
 }
 """name -> constructor(in_channels, classes)."""
 

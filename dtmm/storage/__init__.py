@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from dtmm.storage.container import (
+    FwcsSize,
+    expanded_bytes,
+    fwcs_blob_size,
+    read_fwcs,
+    write_fwcs,
+)
 from dtmm.storage.dense import Dense, decode_dense, dense_size, encode_dense, encode_im2col
 from dtmm.storage.formats import FORMATS, Stored, WeightFormat, decode, weight_format
 from dtmm.storage.fwcs import Fwcs, decode_fwcs, encode_fwcs, fwcs_size
@@ -13,6 +20,7 @@ __all__ = [
     "FORMATS",
     "Dense",
     "Fwcs",
+    "FwcsSize",
     "StorageSize",
     "Stored",
     "WeightFormat",
@@ -24,10 +32,14 @@ __all__ = [
     "encode_dense",
     "encode_fwcs",
     "encode_im2col",
+    "expanded_bytes",
     "folded_bias",
+    "fwcs_blob_size",
     "fwcs_scratch",
     "fwcs_size",
     "im2col_scratch",
     "pack_channel_params",
+    "read_fwcs",
     "weight_format",
+    "write_fwcs",
 ]

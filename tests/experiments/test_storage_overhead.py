@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from dtmm.errors import DataError
+from dtmm.network import fold
+from dtmm.network.ir import Conv2D
+from dtmm.network.tflite_writer import write_tflite
+from dtmm.quantization import quantize
 from dtmm.table import read_table
+from experiments.storage_formats import FORMATS
 from experiments.storage_overhead import main, pruned_weights
+from experiments.tflite_weights import conv_weights
+from tests.training.networks import residual
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quick experiment, without real models."""
     folder = tmp_path_factory.mktemp("results")
-    done = CliRunner().invoke(main, ["--quick", "--out", str(folder)])
+    done = CliRunner().invoke(main, ["--quick", "--out", str(folder)], env={"DTMM_MODELS": None})
     assert done.exit_code == 0, done.output
+    assert "real models skipped" in done.output
     return folder
 
 
 def test_every_size_follows_from_the_counts(results: Path) -> None:
     table, provenance = read_table(results / "storage_overhead.csv")
-    assert {"commit", "seed"} <= provenance.keys()
-    assert set(table["format"]) == {"fwcs", "authors", "csr", "dense"}
+    assert {"commit", "weights"} <= provenance.keys()
+    assert set(table["format"]) == {
+        *("fwcs_stored", "fwcs_prepared", "authors", "csr", "csr_delta", "dense")
+    }
     for row in table.to_dict("records"):
         positions, filters = row["kh"] * row["kw"], row["out_channels"]
         kept = row["filterlets_kept"]
@@ -30,13 +43,67 @@ def test_every_size_follows_from_the_counts(results: Path) -> None:
             filters * positions * row["removed_percent"] / 100
         )
         weights = kept * row["in_channels"]
-        expected = {
-            "fwcs": (weights, filters * (2 if positions == 9 else 1)),
-            "authors": (weights, 2 * (kept + filters)),
-            "csr": (weights, 2 * (weights + filters)),
-            "dense": (filters * positions * row["in_channels"], 0),
+        fillers = row["weight_bytes"] - weights if row["format"] == "csr_delta" else 0
+        assert 0 <= fillers < 0.15 * weights
+        prepared = filters * (2 if positions == 9 else 1)
+        expected = {  # weights, index, header, parameters beyond 9 bytes
+            "fwcs_stored": (weights, (filters * positions + 7) // 8, 24, 0),
+            "fwcs_prepared": (weights, prepared, 24, 3 * filters),
+            "authors": (weights, 2 * (kept + filters), 0, 0),
+            "csr": (weights, 2 * (weights + filters), 0, 0),
+            "csr_delta": (weights + fillers, weights + fillers + 2 * filters, 0, 0),
+            "dense": (filters * positions * row["in_channels"], 0, 0, 0),
         }[row["format"]]
-        assert (row["weight_bytes"], row["index_bytes"]) == expected
+        found = [row[f"{name}_bytes"] for name in ("weight", "index", "header", "parameter")]
+        found[3] -= 9 * filters
+        assert tuple(found) == expected
+        assert row["overhead_bytes"] == sum(expected) - weights
+        bits = 8 * row["overhead_bytes"] / (filters * positions)
+        assert abs(row["bits_per_position"] - bits) < 1e-4
+        in_sram = 12 * filters + prepared if row["format"] == "fwcs_stored" else 0
+        assert row["expanded_bytes"] == in_sram
+
+
+def test_two_bits_per_filterlet_position(results: Path) -> None:
+    """The target for the stored form: in all with the headers, in each layer without its header."""
+    table, _ = read_table(results / "storage_overhead.csv")
+    stored = table[table["format"] == "fwcs_stored"]
+    positions = stored["out_channels"] * stored["kh"] * stored["kw"]
+    assert (8 * (stored["overhead_bytes"] - stored["header_bytes"]) <= 2 * positions).all()
+    for _, rows in stored.groupby("removed_percent"):
+        assert 8 * rows["overhead_bytes"].sum() <= 2 * positions[rows.index].sum()
+
+
+def test_gaps_of_columns() -> None:
+    weights = np.zeros((2, 1, 1, 600), np.int8)
+    weights[0, 0, 0, [0, 255, 511]] = 1  # gaps of 1, 255, 256: one filler
+    weights[1, 0, 0, 599] = 1  # a gap of 600: two
+    size = FORMATS["csr_delta"](weights)
+    assert (size.weights, size.index) == (7, 7 + 2 * 2)
+
+
+def test_real_models(tmp_path: Path, models_folder: Path) -> None:
+    done = CliRunner().invoke(main, ["--quick", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    table, _ = read_table(tmp_path / "storage_overhead_models.csv")
+    stored = table[table["format"] == "fwcs_stored"]
+    assert (stored["weight_bytes"] == stored["kept_bytes"]).all()
+    assert (tmp_path / "storage_overhead_models.tex").is_file()
+
+
+def test_weights_of_a_tflite_file(tmp_path: Path) -> None:
+    folded = fold(residual())
+    network = quantize(folded, dict.fromkeys(folded.tensors, (-1.0, 1.0)))
+    path = tmp_path / "model.tflite"
+    path.write_bytes(write_tflite(network))
+    found = list(conv_weights(path).values())
+    convolutions = [op for op in network.ops if isinstance(op, Conv2D)]
+    assert len(convolutions) > 2
+    for op, weights in zip(convolutions, found, strict=True):
+        np.testing.assert_array_equal(weights, network.params[op.weight])
+    path.write_bytes(b"not a model")
+    with pytest.raises(DataError, match=r"expected a \.tflite model"):
+        conv_weights(path)
 
 
 def test_no_weight_of_a_kept_filterlet_is_zero() -> None:
@@ -48,6 +115,7 @@ def test_no_weight_of_a_kept_filterlet_is_zero() -> None:
 
 def test_figure_and_table_come_from_the_csv_alone(results: Path) -> None:
     figures = [results / f"storage_overhead.{suffix}" for suffix in ("pdf", "png", "tex")]
+    figures.append(results / "storage_overhead_layers.tex")
     before = [path.read_bytes() for path in figures if path.suffix != ".pdf"]
     for path in figures:
         path.unlink()

@@ -1,4 +1,5 @@
-"""The vector path on the simulated Cortex-M55 against the portable path on the host.
+"""The vector path on the simulated Cortex-M55, and the portable one on it and on a Cortex-M4,
+against the host.
 
 differential.c draws the same cases on both and reports a checksum of all memory after each, so a
 single different or stray byte shows."""
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dtmm.device import MemoryMap, build_elf, run_firmware
+from dtmm.device import build_elf, device
 from dtmm.device.build import build_host_program
 from dtmm.device.protocol import Line, parse_lines
 from dtmm.runtime_c import include_dir, sources
@@ -31,9 +32,9 @@ def on_host(folder: Path, cases: int) -> tuple[Line, ...]:
     return parse_lines(done.stdout)
 
 
-@pytest.mark.parametrize("target", ["m55", "m55-scalar"])
+@pytest.mark.parametrize("target", ["m55", "m55-scalar", "m4"])
 def test_device_equals_host(toolchain: None, tmp_path: Path, target: str, full: bool) -> None:
-    cases = (400 if full else 60) if target == "m55" else 10
+    cases = {"m55": (60, 400), "m55-scalar": (10, 10), "m4": (10, 400)}[target][full]
     elf = build_elf(
         model_sources=[],
         runtime_sources=sources(),
@@ -41,13 +42,13 @@ def test_device_equals_host(toolchain: None, tmp_path: Path, target: str, full: 
         out_elf=tmp_path / "firmware.elf",
         include_dirs=[include_dir()],
         defines={"CASES": cases},
-        memory=MemoryMap(),
         target=target,
     )
-    device = run_firmware(elf.path, count_regions=False, timeout_s=240).all("CASE")
+    where = device("qemu-m4" if target == "m4" else "qemu")
+    found = where.run(elf.path, count_regions=False, timeout_s=240).all("CASE")
     host = on_host(tmp_path, cases)
     assert len(host) == OPERATORS * cases
-    different = [(d.values, h.values) for d, h in zip(device, host, strict=True) if d != h]
+    different = [(d.values, h.values) for d, h in zip(found, host, strict=True) if d != h]
     assert not different, f"{len(different)} cases differ, the first: {different[0]}"
     statuses = Counter((line.numbers()[0], line.numbers()[2]) for line in host)
     for operator in range(OPERATORS):

@@ -1,4 +1,4 @@
-/** Reset, faults and the way out, for the Corstone SSE-300 (Cortex-M55) on MPS3 AN547. */
+/** Reset, faults and the way out, for a Cortex-M55 (MPS3 AN547) and a Cortex-M4 (MPS2 AN386). */
 #include "dtmm_firmware.h"
 #include "semihosting.h"
 
@@ -14,7 +14,7 @@ void Reset_Handler(void);
 void Fault_Handler(void);
 void dtmm_report_fault(uint32_t pc) __attribute__((noreturn, used));
 
-/* Armv8-M system control block: Arm Cortex-M55 TRM, "System control". */
+/* System control block, the same on both cores: Arm Cortex-M55 TRM, "System control". */
 #define SCB_CFSR (*(volatile uint32_t *)0xE000ED28)
 #define SCB_HFSR (*(volatile uint32_t *)0xE000ED2C)
 
@@ -42,17 +42,30 @@ __attribute__((used, noreturn)) static void start(void) {
 }
 
 /* No C may run before the coprocessors are on: the compiler may use MVE registers anywhere. */
+/* Armv8-M has a stack limit: overflow faults instead of overwriting. */
+#if __ARM_ARCH >= 8
+#define SET_STACK_LIMIT "ldr  r0, =__stack_limit  \n msr  msplim, r0 \n"
+#define CLEAR_STACK_LIMIT "movs r2, #0 \n msr  msplim, r2 \n"
+/* CCR.LOB: low-overhead loops */
+#define ENABLE_LOOPS                    \
+    "ldr  r0, =0xE000ED14     \n"       \
+    "ldr  r1, [r0]            \n"       \
+    "orr  r1, r1, #0x00080000 \n"       \
+    "str  r1, [r0]            \n"
+#else
+#define SET_STACK_LIMIT ""
+#define CLEAR_STACK_LIMIT ""
+#define ENABLE_LOOPS ""
+#endif
+
+/* No C may run before the coprocessors are on: the compiler may use their registers anywhere. */
 __attribute__((naked, noreturn)) void Reset_Handler(void) {
-    __asm volatile("ldr  r0, =__stack_limit  \n"
-                   "msr  msplim, r0          \n" /* overflow faults instead of overwriting */
+    __asm volatile(SET_STACK_LIMIT
                    "ldr  r0, =0xE000ED88     \n"
                    "ldr  r1, [r0]            \n"
                    "orr  r1, r1, #0x00F00000 \n" /* CPACR: CP10 and CP11, i.e. FP and MVE */
                    "str  r1, [r0]            \n"
-                   "ldr  r0, =0xE000ED14     \n"
-                   "ldr  r1, [r0]            \n"
-                   "orr  r1, r1, #0x00080000 \n" /* CCR.LOB: low-overhead loops */
-                   "str  r1, [r0]            \n"
+                   ENABLE_LOOPS
                    "dsb                      \n"
                    "isb                      \n"
                    "b    start               \n");
@@ -68,8 +81,7 @@ void dtmm_report_fault(uint32_t pc) {
 __attribute__((naked)) void Fault_Handler(void) {
     __asm volatile("ldr  r0, [sp, #24]       \n"
                    "ldr  r1, =__stack_top    \n"
-                   "movs r2, #0              \n"
-                   "msr  msplim, r2          \n"
+                   CLEAR_STACK_LIMIT
                    "mov  sp, r1              \n"
                    "b    dtmm_report_fault   \n");
 }

@@ -1,4 +1,5 @@
-/* int8 convolution on dense and on filterlet-pruned (FWCS) weights. */
+/** @file
+ *  int8 convolution on dense and on filterlet-pruned (FWCS) weights. */
 #ifndef DTMM_CONV_H
 #define DTMM_CONV_H
 
@@ -12,11 +13,11 @@ typedef struct {
   int32_t kernel_h, kernel_w;
   int32_t stride_h, stride_w;
   int32_t dilation_h, dilation_w;
-  int32_t pad_top, pad_left; /* bottom and right follow from the output's size */
+  int32_t pad_top, pad_left; /**< bottom and right follow from the output's size */
   dtmm_output_params output;
 } dtmm_conv_params;
 
-/* Prepared weights: opaque to the caller, made by the generator (dtmm.storage) or, from FWCS
+/** Prepared weights: opaque to the caller, made by the generator (dtmm.storage) or, from FWCS
  * bytes, by dtmm_fwcs_open(). The three arrays may lie in different memories.
  *   weights  dense: [C_out][kh*kw][in_stride]; FWCS: the kept filterlets only, filter by filter,
  *            positions ascending, each in_stride bytes (C_in zero-padded to the input's pixel
@@ -32,7 +33,7 @@ typedef struct {
   const dtmm_channel_params *params;
 } dtmm_conv_weights;
 
-/* Every window pixel must exist in the input view: pad_top, pad_left and what the output's size
+/** Every window pixel must exist in the input view: pad_top, pad_left and what the output's size
  * implies at the bottom and right are <= in->halo. in->pixel_stride == weights->in_stride, both a
  * multiple of 16; in->row_stride a multiple of 4; in->data, weights and scratch 4-byte aligned; a
  * window spans at most 256 KiB of the input. The output may have any strides and no alignment; its
@@ -45,6 +46,7 @@ size_t dtmm_conv_dense_s8_get_buffer_size(const dtmm_conv_params *conv,
                                           const dtmm_conv_weights *weights, const dtmm_tensor *in,
                                           const dtmm_tensor *out);
 
+/** As dtmm_conv_dense_s8(), with filterlet weight compressed storage as `weights`. */
 dtmm_status dtmm_conv_fwcs_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                               const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
                               size_t scratch_size);
@@ -52,7 +54,7 @@ size_t dtmm_conv_fwcs_s8_get_buffer_size(const dtmm_conv_params *conv,
                                          const dtmm_conv_weights *weights, const dtmm_tensor *in,
                                          const dtmm_tensor *out);
 
-/* Few input channels (C_in * kh * kw <= 32, typically the first layer): im2col of an output row
+/** Few input channels (C_in * kh * kw <= 32, typically the first layer): im2col of an output row
  * into the scratch buffer. weights: [C_out][in_stride] with in_stride = C_in*kh*kw rounded up to
  * 16; the input view may have any pixel stride and no alignment. */
 dtmm_status dtmm_conv_im2col_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,

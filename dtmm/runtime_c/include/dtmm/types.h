@@ -1,4 +1,5 @@
-/* Types shared by every operator of the DTMM runtime. */
+/** @file
+ *  Types shared by every operator of the DTMM runtime. */
 #ifndef DTMM_TYPES_H
 #define DTMM_TYPES_H
 
@@ -11,13 +12,13 @@ extern "C" {
 
 typedef enum {
   DTMM_OK = 0,
-  DTMM_BAD_ARGUMENT = -1, /* shapes, strides, alignment or ranges do not fit together */
-  DTMM_NO_SPACE = -2,     /* the scratch buffer is smaller than _get_buffer_size says */
-  DTMM_BAD_BLOB = -3,     /* stored weights are malformed */
-  DTMM_UNSUPPORTED = -4   /* valid, but this build has no kernel for it */
+  DTMM_BAD_ARGUMENT = -1, /**< shapes, strides, alignment or ranges do not fit together */
+  DTMM_NO_SPACE = -2,     /**< the scratch buffer is smaller than _get_buffer_size says */
+  DTMM_BAD_BLOB = -3,     /**< stored weights are malformed */
+  DTMM_UNSUPPORTED = -4   /**< valid, but this build has no kernel for it */
 } dtmm_status;
 
-/* A view of an int8 NHWC activation (batch 1) inside a buffer.
+/** A view of an int8 NHWC activation (batch 1) inside a buffer.
  *
  * Pixel (y, x) begins at data + y * row_stride + x * pixel_stride, for y in [-halo, height + halo)
  * and x in [-halo, width + halo). The halo is memory of the buffer that holds the tensor's zero
@@ -32,12 +33,12 @@ typedef struct {
   int32_t height;
   int32_t width;
   int32_t channels;
-  int32_t pixel_stride; /* bytes */
-  int32_t row_stride;   /* bytes */
-  int32_t halo;         /* pixels on each side; 0 = none */
+  int32_t pixel_stride; /**< bytes */
+  int32_t row_stride;   /**< bytes */
+  int32_t halo;         /**< pixels on each side; 0 = none */
 } dtmm_tensor;
 
-/* Requantization of one output channel: TFLite's double-rounding
+/** Requantization of one output channel: TFLite's double-rounding
  * MultiplyByQuantizedMultiplier(acc, multiplier, shift), shift > 0 is a left shift. Operators rely on
  * multiplier >= 0 and -31 <= shift <= 30 without checking.
  * `bias` is folded: bias - input_zero_point * sum(weights of the filter). */
@@ -47,7 +48,7 @@ typedef struct {
   int32_t shift;
 } dtmm_channel_params;
 
-/* Clamp and zero points of an operator's output. */
+/** Clamp and zero points of an operator's output. */
 typedef struct {
   int32_t zero_point;
   int32_t activation_min;

@@ -1,0 +1,203 @@
+"""Measures every kernel on every shape, judges the targets, and keeps the table.
+
+python -m benchmarks.kernels                            everything: results/kernels.csv
+python -m benchmarks.kernels --only 16,64,64,75 --json  one 3x3 cell (H, Cin, Cout, percent)
+python -m benchmarks.kernels --report                   the kept table again, nothing measured
+python -m benchmarks.kernels --markdown                 the kept table into docs/kernels.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import shapes
+from benchmarks.cells import Cell, kernel_of, measure
+from benchmarks.external import external_cycles
+from benchmarks.markdown import write_section
+from benchmarks.shapes import CONV, Shape
+from benchmarks.split import PARTS
+from benchmarks.targets import BREAK_EVEN_PCT, Target, judge
+from dtmm.errors import ConfigError, DtmmError
+from dtmm.latency.measure import KERNELS
+from dtmm.storage.dense import IM2COL_MAX_BYTES
+from dtmm.table import read_table, write_table
+
+RESULTS = Path(__file__).parent / "results" / "kernels.csv"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "kernels.md"
+SEED = 1
+SPARSITIES = tuple(sorted({*shapes.SPARSITIES, BREAK_EVEN_PCT}))
+IMAGE_CHANNELS = 4
+"""Up to so many input channels a convolution is taken for a network's first one."""
+SPARSE_KERNELS = ("conv_fwcs", "conv_csr", "conv_pattern")
+
+_SHAPE_FIELDS = ("h", "w", "cin", "cout", "kernel_h", "kernel_w", "stride")
+COLUMNS = (
+    ("kernel", "kernel", "s"),
+    ("shape", "shape", "s"),
+    ("removed %", "sparsity_pct", "d"),
+    ("instructions", "instructions", ",d"),
+    ("cycles", "cycles", ",.0f"),
+    ("MAC/cycle", "mac_per_cycle", ".2f"),
+    *((f"{part} %", part, ".0f") for part in PARTS),
+    ("scratch B", "scratch_bytes", ",d"),
+    ("weights B", "weight_bytes", ",d"),
+    ("code B", "code_bytes", ",d"),
+)
+"""(heading, field, format) of what is shown."""
+
+
+def dense_kernels(shape: Shape) -> tuple[str, ...]:
+    """Ids of the kernels that run a shape with all its weights."""
+    if shape.operator != CONV:
+        return _known((kernel_of(shape),))
+    window = shape.kernel_h * shape.kernel_w * shape.cin
+    if shape.cin <= IMAGE_CHANNELS and window <= IM2COL_MAX_BYTES:
+        return _known(("conv_im2col",))
+    pointwise = shape.kernel_h * shape.kernel_w == 1 and shape.stride == 1
+    return _known(("conv_dense", *(("conv_pointwise",) if pointwise else ())))
+
+
+def sparse_kernels(shape: Shape) -> tuple[str, ...]:
+    """Ids of the kernels that run a pruned convolution."""
+    return _known(SPARSE_KERNELS) if shape.operator == CONV else ()
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in KERNELS)
+
+
+def all_cells() -> Iterator[Cell]:
+    """Everything that is measured."""
+    for shape in shapes.all_shapes():
+        for kernel in dense_kernels(shape):
+            yield Cell(kernel, shape)
+    for shape in shapes.SPARSE:
+        for kernel in sparse_kernels(shape):
+            for sparsity in SPARSITIES:
+                yield Cell(kernel, shape, sparsity)
+
+
+def parse_cell(text: str) -> tuple[Shape, int]:
+    """`H,CIN,COUT,SPARSITY` as a 3x3 shape and percent. Raises ConfigError on another form."""
+    try:
+        size, cin, cout, sparsity = (int(part) for part in text.split(","))
+    except ValueError:
+        size = cin = cout = sparsity = -1
+    if min(size, cin, cout) < 1 or not 0 <= sparsity <= 100:
+        raise ConfigError(f"--only {text!r}: expected H,CIN,COUT,SPARSITY such as 16,64,64,75")
+    return Shape(CONV, size, size, cin, cout, 3, 3), sparsity
+
+
+def one_cell(text: str, kernels: tuple[str, ...]) -> list[Cell]:
+    """The cells of `--only`: every kernel that runs them, or those named.
+
+    A dense kernel takes part at sparsity 0 alone: at others it would compute the same.
+    """
+    shape, sparsity = parse_cell(text)
+    able = (*(dense_kernels(shape) if sparsity == 0 else ()), *sparse_kernels(shape))
+    able = able if "conv_im2col" not in able else ("conv_im2col",)
+    if unknown := [kernel for kernel in kernels if kernel not in able]:
+        raise ConfigError(
+            f"kernel {unknown[0]!r} does not run {shape.describe()} at {sparsity} %: "
+            f"expected {', '.join(able) or 'sparsity 0'}"
+        )
+    if not able:
+        raise ConfigError(f"no kernel runs {shape.describe()} at {sparsity} %")
+    return [Cell(kernel, shape, sparsity) for kernel in kernels or able]
+
+
+def as_json(table: pd.DataFrame, provenance: dict[str, str]) -> dict[str, Any]:
+    """The rows with everybody else's figures for the same cell."""
+    others: list[dict[str, Any]] = []
+    for (kernel, shape, sparsity), cycles in external_cycles().items():
+        row = {"kernel": kernel, **shape.__dict__, "sparsity_pct": sparsity}
+        same = (table["h"] == shape.h) & (table["cin"] == shape.cin) & (table["cout"] == shape.cout)
+        same &= (table["kernel_h"] == shape.kernel_h) & (table["stride"] == shape.stride)
+        same &= (table["operator"] == shape.operator) & (table["sparsity_pct"] == sparsity)
+        if same.any():
+            others.append({**row, "cycles": cycles})
+    rows = json.loads(table.to_json(orient="records"))
+    return {"rows": rows, "external": others, "provenance": provenance}
+
+
+def show(table: pd.DataFrame, title: str, console: Console) -> None:
+    """The rows for people; a row's parts are in percent of its cycles."""
+    grid = Table(title=title)
+    for name, *_ in COLUMNS:
+        text = name in ("kernel", "shape")
+        grid.add_column(name, justify="left" if text else "right", no_wrap=text)
+    for row in table.to_dict("records"):
+        shape = Shape(str(row["operator"]), *(int(row[name]) for name in _SHAPE_FIELDS))
+        values = {**row, "shape": shape.describe()}
+        values |= {part: 100 * row[f"{part}_cycles"] / row["cycles"] for part in PARTS}
+        grid.add_row(*(format(values[field], style) for _, field, style in COLUMNS))
+    console.print(grid)
+
+
+def show_targets(targets: list[Target], console: Console) -> None:
+    """One line per target."""
+    grid = Table(title="targets")
+    for name in ("target", "wanted", "found", "verdict"):
+        grid.add_column(name)
+    words = {True: "pass", False: "FAIL", None: "not measured"}
+    for target in targets:
+        grid.add_row(target.name, target.wanted, target.found, words[target.passed])
+    console.print(grid)
+
+
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--only", metavar="H,CIN,COUT,SPARSITY", help="One 3x3 cell; nothing is kept.")
+@click.option("--kernel", "kernels", multiple=True, help="With --only: this kernel id alone.")
+@click.option("--json", "json_output", is_flag=True, help="JSON on standard output.")
+@click.option("--report", is_flag=True, help="Show the kept table; measure nothing.")
+@click.option("--markdown", is_flag=True, help="Write the kept table into docs/kernels.md.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS)
+@click.option("--seed", type=int, default=SEED, show_default=True)
+def main(
+    only: str | None,
+    kernels: tuple[str, ...],
+    json_output: bool,
+    report: bool,
+    markdown: bool,
+    out: Path,
+    seed: int,
+) -> None:
+    """Command line."""
+    console = Console(width=max(Console().width, 170))
+    try:
+        if only is not None:
+            table, provenance = measure(one_cell(only, kernels), seed)
+        elif report or markdown:
+            table, provenance = read_table(out, text=("kernel", "operator"))
+        else:
+            table, provenance = measure(list(all_cells()), seed, _progress)
+            write_table(out, table, provenance)
+        if markdown:
+            write_section(DOCUMENT, table, judge(table), provenance)
+            click.echo(DOCUMENT)
+        elif json_output:
+            targets = [] if only else [target.__dict__ for target in judge(table)]
+            click.echo(json.dumps({**as_json(table, provenance), "targets": targets}, indent=1))
+        else:
+            show(table, provenance.get("cycle_model", ""), console)
+            if only is None:
+                show_targets(judge(table), console)
+    except DtmmError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _progress(done: int, total: int) -> None:
+    print(f"{done} of {total} cells", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
