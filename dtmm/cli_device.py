@@ -1,0 +1,80 @@
+"""`dtmm devices` and `dtmm measure`: what firmware can run on, and what any ELF costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def devices(as_json: bool) -> None:
+    """What firmware can run on here, and what each device measures and does not."""
+    from dtmm.device import devices as known
+
+    found = [
+        {
+            "name": device.name,
+            "available": device.available,
+            "description": device.description,
+            "measures": device.measures,
+        }
+        for device in known()
+    ]
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    table = Table()
+    for heading in ("device", "", "what it is", "what it measures"):
+        table.add_column(heading, overflow="fold")
+    for row in found:
+        state = "[green]ready[/green]" if row["available"] else "[yellow]absent[/yellow]"
+        table.add_row(str(row["name"]), state, str(row["description"]), str(row["measures"]))
+    Console(highlight=False).print(table)
+
+
+@click.command()
+@click.argument("elf", type=click.Path(path_type=Path))
+@click.option("--from", "start", required=True, metavar="SYMBOL", help="Count from its first call.")
+@click.option("--to", "stop", metavar="SYMBOL", help="Stop before it is called; default: the end.")
+@click.option("--timeout", default=600.0, show_default=True, metavar="SECONDS", help="Of this PC.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def measure(elf: Path, start: str, stop: str | None, timeout: float, as_json: bool) -> None:
+    """Instructions and modelled cycles of any ELF for the simulated Cortex-M55 (mps3-an547).
+
+    The firmware needs no markers and none of our code; it must end itself by semihosting.
+    """
+    from dtmm.device import CycleModel
+    from dtmm.device.any_elf import measure_elf
+
+    model = CycleModel()
+    cost = measure_elf(elf, start, stop, model, timeout)
+    symbols = sorted(cost.by_symbol.items(), key=lambda item: -item[1].cycles)
+    if as_json:
+        result = {
+            "elf": str(elf),
+            "from": start,
+            "to": stop,
+            "cycle_model": model.full_name,
+            "instructions": cost.instructions,
+            "cycles": cost.cycles,
+            "functions": [
+                {"name": name, "instructions": each.instructions, "cycles": each.cycles}
+                for name, each in symbols
+            ],
+        }
+        click.echo(json.dumps(result, indent=1))
+        return
+    table = Table(title=f"{elf.name} from {start} to {stop or 'the end'}, {model.full_name}")
+    for heading in ("function", "instructions", "cycles", "share"):
+        table.add_column(heading, justify="left" if heading == "function" else "right")
+    for name, each in symbols:
+        share = f"{each.cycles / cost.cycles:.1%}"
+        table.add_row(name, f"{each.instructions:,}", f"{each.cycles:,.0f}", share)
+    table.add_section()
+    table.add_row("all", f"{cost.instructions:,}", f"{cost.cycles:,.0f}", "")
+    Console(highlight=False).print(table)
