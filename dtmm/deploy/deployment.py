@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.deploy.arena import ArenaPlan, plan_arena
-from dtmm.deploy.channel_order import order_channels
 from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.network.ir import Conv2D, FullyConnected, Op, Shape
-from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS, CONV_IM2COL
 from dtmm.planning.nouns import Layout
 from dtmm.quantization.parameters import channel_parameters
 from dtmm.quantization.quantized import QuantizedNetwork
@@ -24,9 +22,16 @@ from dtmm.storage import (
     weight_format,
 )
 from dtmm.storage.dense import IM2COL_MAX_BYTES
-from dtmm.storage.pairing import Permutation
+from dtmm.storage.kernel_ids import (
+    CONV_DENSE,
+    CONV_FWCS,
+    CONV_IM2COL,
+    family,
+    kernel_ids,
+    variant,
+)
 from dtmm.storage.parameters import folded_bias, pack_channel_params
-from dtmm.storage.stored import PARAMETER_BYTES
+from dtmm.storage.stored import PARAMETER_BYTES, VECTOR_BYTES, round_up
 
 
 @dataclass(frozen=True)
@@ -50,16 +55,12 @@ class Deployment:
     """All that generated C needs.
 
     Attributes:
-        network: with its channels in the order its FWCS layers want.
-        channel_order: per tensor whose channels moved, the order of its last axis:
-            `deployed == original[..., order]`. Inputs and outputs are not among them.
         kernels: kernel id per convolution.
         layers: constants per convolution and fully connected layer.
         scratch: bytes per operator that needs scratch memory.
     """
 
     network: QuantizedNetwork
-    channel_order: Mapping[str, Permutation]
     layout: Layout
     kernels: Mapping[str, str]
     layers: Mapping[str, StoredLayer]
@@ -84,8 +85,9 @@ def plan(
 
     Args:
         layout: of the folded network that was quantized.
-        kernels: kernel id per convolution; where absent, the one that fits the weights: im2col for
-            a small first layer, FWCS where a filterlet is zero, else dense.
+        kernels: kernel id per convolution; where absent, the fastest that fits the weights: im2col
+            for a small first layer, FWCS where a filterlet is zero, else dense. A run kernel for a
+            layer with a channel that is not scaled down gives way to its looped form.
 
     Raises:
         UnsupportedError: a kernel that does not fit its layer, or for no layer of the network.
@@ -97,9 +99,10 @@ def plan(
             f"kernel {kernels[unknown[0]]} is meant for {unknown[0]!r}, which is no convolution of "
             f"network {network.name!r}"
         )
-    chosen = {op.name: kernels.get(op.name) or default_kernel(network, op) for op in convs}
-    sparse = [name for name, kernel in chosen.items() if kernel.startswith(CONV_FWCS)]
-    network, order = order_channels(network, sparse)
+    chosen = {
+        op.name: _fitting(network, op, kernels.get(op.name) or default_kernel(network, op))
+        for op in convs
+    }
     layers = {
         op.name: _store(network, op, chosen.get(op.name))
         for op in network.ops
@@ -112,7 +115,7 @@ def plan(
         op.name: _scratch_bytes(network, op, chosen[op.name], layers[op.name]) for op in convs
     }
     arena = plan_arena(layout, channels, scratch)
-    return Deployment(network, order, layout, chosen, layers, scratch, arena)
+    return Deployment(network, layout, chosen, layers, scratch, arena)
 
 
 def default_kernel(network: QuantizedNetwork, op: Conv2D) -> str:
@@ -120,7 +123,16 @@ def default_kernel(network: QuantizedNetwork, op: Conv2D) -> str:
     weights = network.params[op.weight]
     if op.input in network.inputs and weights[0].size <= IM2COL_MAX_BYTES:
         return CONV_IM2COL
-    return CONV_DENSE if weights.any(axis=3).all() else CONV_FWCS
+    operator = CONV_DENSE if weights.any(axis=3).all() else CONV_FWCS
+    _, height, width, _ = network.tensors[op.output].shape
+    in_stride = round_up(weights.shape[3], VECTOR_BYTES)
+    return kernel_ids(operator, in_stride, op.stride[1], (height, width))[-1]
+
+
+def _fitting(network: QuantizedNetwork, op: Conv2D, kernel: str) -> str:
+    """The kernel, or its looped form: run kernels only shift to the right when they requantize."""
+    shifts = channel_parameters(network, op).shift
+    return kernel if variant(kernel) is None or shifts.max() < 0 else family(kernel)
 
 
 def check_images(images: npt.NDArray[np.int8], shape: Shape) -> None:
@@ -166,14 +178,7 @@ def _scratch_bytes(network: QuantizedNetwork, op: Conv2D, kernel: str, layer: St
     out_channels, kernel_h, kernel_w, _ = network.params[op.weight].shape
     if kernel == CONV_IM2COL:
         return im2col_scratch(network.tensors[op.output].shape[2], layer.in_stride)
-    if kernel == CONV_DENSE:
-        return dense_scratch((kernel_h, kernel_w))
+    if family(kernel) == CONV_DENSE:
+        return dense_scratch(kernel, (kernel_h, kernel_w), out_channels, op.dilation[1])
     filterlets = layer.weights.size // layer.in_stride
-    return fwcs_scratch(
-        filterlets,
-        out_channels,
-        (kernel_h, kernel_w),
-        layer.in_stride,
-        op.stride[1],
-        op.dilation[1],
-    )
+    return fwcs_scratch(kernel, filterlets, out_channels, (kernel_h, kernel_w), op.dilation[1])

@@ -149,7 +149,7 @@ def _build(
         defines |= {"HARNESS_PROFILE": None, "DTMM_MODEL_HOOKS": '"hooks.h"'}
     return build_elf(
         model_sources=[work / "model" / "model.c", work / "model" / "weights.c"],
-        runtime_sources=runtime_c.sources(),
+        runtime_sources=runtime_c.device_sources(),
         harness_sources=[harness / "network_main.c"],
         out_elf=work / ("profile.elf" if profile else "firmware.elf"),
         include_dirs=[work / "model", runtime_c.include_dir(), harness],

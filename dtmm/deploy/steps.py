@@ -19,6 +19,7 @@ from dtmm.quantization.parameters import (
     output_range,
 )
 from dtmm.quantization.quantized import QuantizedNetwork
+from dtmm.storage.kernel_ids import family, variant
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ def _conv(scope: _Scope, op: ir.Conv2D) -> list[str]:
     channels, kernel_h, kernel_w, _ = deployment.network.params[op.weight].shape
     geometry = (kernel_h, kernel_w, *op.stride, *op.dilation, op.padding[0], op.padding[1])
     index = f"dtmm_model_index_{number}" if layer.index.size else "0"
+    function = f"dtmm_{family(deployment.kernels[op.name])}_s8"
+    name = variant(deployment.kernels[op.name])
+    run_kernel = "0" if name is None else f"&dtmm_conv_kernel_{name}"
     scratch, size = "0", 0
     if op.name in deployment.arena.scratch:
         scratch = f"arena + {deployment.arena.scratch[op.name]}"
@@ -123,11 +127,10 @@ def _conv(scope: _Scope, op: ir.Conv2D) -> list[str]:
         f"static const dtmm_conv_params conv = {{{', '.join(map(str, geometry))}, "
         f"{scope.output(op)}}};",
         f"static const dtmm_conv_weights weights = {{{channels}, {layer.in_stride}, "
-        f"dtmm_model_weights_{number}, {index}, dtmm_model_params_{number}}};",
+        f"dtmm_model_weights_{number}, {index}, dtmm_model_params_{number}, {run_kernel}, 0}};",
         scope.tensor("in", op.input),
         scope.tensor("out", op.output),
-        f"return dtmm_{deployment.kernels[op.name]}_s8(&conv, &weights, &in, &out, {scratch}, "
-        f"{size});",
+        f"return {function}(&conv, &weights, &in, &out, {scratch}, {size});",
     ]
 
 

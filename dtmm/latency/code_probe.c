@@ -1,5 +1,6 @@
 /* Refers to chosen operators, so that linking it with unused sections dropped shows their size. */
 #include "dtmm/conv.h"
+#include "dtmm/kernels.h"
 #include "dtmm/ops.h"
 
 typedef void (*function)(void);
@@ -33,6 +34,12 @@ static const volatile function used[] = {
     (function)dtmm_copy_s8, /* every model copies its input in and its output out */
 };
 
+#ifdef PROBE_RUN_KERNELS
+static const dtmm_conv_kernel *const volatile run_kernels[] = {RUN_KERNELS};
+#else
+static const dtmm_conv_kernel *const volatile run_kernels[] = {0};
+#endif
+
 int main(void) {
-  return used[0] == (function)0;
+  return used[0] == (function)0 || run_kernels[0] == 0;
 }

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from dtmm import runtime_c
 from dtmm.device.build import build_elf
-from dtmm.device.elf import flash_bytes
-from dtmm.latency.measure import KERNELS
+from dtmm.device.elf import flash_bytes, sizes_by_prefix
+from dtmm.latency.measure import OPERATORS, RUN_KERNELS
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, RUN_VARIANTS
 
 STEP_BYTES = 200
 """What a generated model spends on one step (its call, its constants), an upper bound of what was
@@ -24,6 +25,8 @@ class CodeSize:
 
     Attributes:
         kernels: per kernel id, what a model saves that does not use it while it uses all others.
+            The two forms of a run kernel are one: whoever uses both is charged twice. The looped
+            convolutions are 0, they are shared: every run kernel needs them.
         shared: what remains when it uses none but the copies at its border, and what kernels
             share: an upper bound of everything that is no kernel's own.
     """
@@ -42,23 +45,34 @@ def measure_code_size() -> CodeSize:
     Raises:
         ToolchainError: a tool is missing or fails.
     """
-    everything = _linked(KERNELS)
-    kernels = {
-        kernel: everything - _linked(other for other in KERNELS if other != kernel)
-        for kernel in KERNELS
-    }
-    return CodeSize(kernels, everything - sum(kernels.values()))
-
-
-def _linked(kernels: Iterable[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="dtmm-code-") as name:
-        elf = build_elf(
-            model_sources=[],
-            runtime_sources=runtime_c.sources(),
-            harness_sources=[Path(str(resources.files("dtmm.latency"))) / "code_probe.c"],
-            out_elf=Path(name) / "probe.elf",
-            include_dirs=[runtime_c.include_dir()],
-            defines={f"PROBE_{kernel.upper()}": None for kernel in kernels},
-        )
-        flash = flash_bytes(elf.path)
+        everything = _linked(OPERATORS, Path(name))
+        kernels = {
+            operator: everything - _linked((o for o in OPERATORS if o != operator), Path(name))
+            for operator in OPERATORS
+            if operator not in (CONV_DENSE, CONV_FWCS)
+        }
+        shared = everything - sum(kernels.values())
+        _linked((*OPERATORS, "run_kernels"), Path(name))
+        for run_kernel in RUN_VARIANTS:
+            symbols = (f"dtmm_run_{run_kernel}", f"dtmm_conv_kernel_{run_kernel}")
+            size = sum(sizes_by_prefix(Path(name) / "probe.elf", symbol) for symbol in symbols)
+            kernels |= {f"{operator}_{run_kernel}": size for operator in (CONV_DENSE, CONV_FWCS)}
+    return CodeSize({**kernels, CONV_DENSE: 0, CONV_FWCS: 0}, shared)
+
+
+def _linked(kernels: Iterable[str], work: Path) -> int:
+    """Bytes of the product's code in work/probe.elf, linked with these kernels alone."""
+    elf = build_elf(
+        model_sources=[],
+        runtime_sources=runtime_c.device_sources(),
+        harness_sources=[Path(str(resources.files("dtmm.latency"))) / "code_probe.c"],
+        out_elf=work / "probe.elf",
+        include_dirs=[runtime_c.include_dir()],
+        defines={
+            **{f"PROBE_{kernel.upper()}": None for kernel in kernels},
+            "RUN_KERNELS": RUN_KERNELS,
+        },
+    )
+    flash = flash_bytes(elf.path)
     return flash.code + flash.constants

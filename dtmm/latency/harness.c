@@ -5,13 +5,17 @@
  * The points come from the file "points.bin": little-endian int32, the fields of `point` each; the
  * filterlets that FWCS layers keep from "masks.bin": an index as conv.h describes it for each. */
 #include "dtmm/conv.h"
+#include "dtmm/kernels.h"
 #include "dtmm/ops.h"
 #include "dtmm_firmware.h"
 
 enum { CONV_IM2COL, CONV_DENSE, CONV_FWCS, FULLY_CONNECTED, ADD, MAX_POOL, AVERAGE_POOL, MEAN };
 
+/* Run kernels in the order of dtmm.storage.kernel_ids.RUN_VARIANTS; 0 is the looped kernel. */
+static const dtmm_conv_kernel *const run_kernels[] = {0, RUN_KERNELS};
+
 typedef struct {
-  int32_t kernel, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int32_t kernel, run_kernel, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
   int32_t pad_top, pad_left, in_halo, out_halo;
   int32_t in_multiple; /* the input's pixel stride is in_channels rounded up to this */
   int32_t in_h, in_w, out_h, out_w, in_channels, out_channels, filterlets;
@@ -96,7 +100,8 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     const int32_t window = p->kernel_h * p->kernel_w * p->in_channels;
     const int32_t stride = p->kernel == CONV_IM2COL ? round_up(window, 16) : in.pixel_stride;
     const dtmm_conv_weights stored = {p->out_channels, stride, weights,
-                                      p->kernel == CONV_FWCS ? masks : 0, params};
+                                      p->kernel == CONV_FWCS ? masks : 0, params,
+                                      run_kernels[p->run_kernel], 0};
     const int32_t positions = p->kernel_h * p->kernel_w;
     make_params(p->out_channels, window);
     if (p->kernel == CONV_IM2COL) make_weights(p->out_channels, window, stride);

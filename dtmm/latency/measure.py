@@ -29,10 +29,11 @@ from dtmm.errors import DtmmError, MeasurementError
 from dtmm.latency import patterns
 from dtmm.latency.table import Cost, LatencyTable, OpShape, Point, describe
 from dtmm.planning.nouns import Buffer
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, RUN_VARIANTS, family, variant
 from dtmm.storage.stored import VECTOR_BYTES
 from dtmm.sweep import ResultsStore, SweepError, run_sweep
 
-KERNELS = (
+OPERATORS = (
     "conv_im2col",
     "conv_dense",
     "conv_fwcs",
@@ -42,7 +43,14 @@ KERNELS = (
     "average_pool",
     "mean",
 )
-"""Kernel ids in the order of harness.c's enum."""
+"""Operators in the order of harness.c's enum."""
+
+KERNELS = (
+    *OPERATORS,
+    *(f"{operator}_{name}" for operator in (CONV_DENSE, CONV_FWCS) for name in RUN_VARIANTS),
+)
+"""Kernel ids that can be measured."""
+
 
 CHUNK = 128
 """Points per firmware: large enough to amortise building, small enough to resume and to share."""
@@ -56,6 +64,11 @@ LIMITS: Mapping[str, int] = {
     "CHANNELS": 1024,
 }
 """Sizes of harness.c's buffers; together they fit the device's 4 MiB internal SRAM."""
+
+RUN_KERNELS = ",".join(f"&dtmm_conv_kernel_{name}" for name in RUN_VARIANTS)
+"""C initialisers of all run kernels."""
+
+_DEFINES: Mapping[str, str | int | None] = {**LIMITS, "RUN_KERNELS": RUN_KERNELS}
 
 Row = dict[str, Any]
 
@@ -147,8 +160,11 @@ class PointsRun:
     scratch: tuple[int, ...]
 
 
-def run_points(points: Sequence[Point], seed: int, work: Path) -> PointsRun:
+def run_points(points: Sequence[Point], seed: int, work: Path, target: str = "m55") -> PointsRun:
     """Build the harness in the folder `work` and run it over the points, here and on the device.
+
+    Args:
+        target: of `dtmm.device.build.TARGETS`, one that runs on the simulated Cortex-M55.
 
     Raises:
         MeasurementError: an operator refuses a point, or device and host compute different outputs.
@@ -158,11 +174,12 @@ def run_points(points: Sequence[Point], seed: int, work: Path) -> PointsRun:
     _write_points(work, points, seed)
     elf = build_elf(
         model_sources=[],
-        runtime_sources=runtime_c.sources(),
+        runtime_sources=runtime_c.device_sources(),
         harness_sources=[_folder() / "harness.c"],
         out_elf=work / "harness.elf",
         include_dirs=[runtime_c.include_dir()],
-        defines=LIMITS,
+        defines=_DEFINES,
+        target=target,
     )
     run = run_firmware(elf.path, count_regions=True, cwd=work)
     reported = _reports(run.lines, points)
@@ -177,14 +194,14 @@ def _code() -> str:
 def _run_on_host(work: Path) -> tuple[Line, ...]:
     sources = [_folder() / "harness.c", _folder() / "host_report.c", *runtime_c.sources()]
     headers = sorted(runtime_c.folder().rglob("*.h"))
-    key = digest([repr(LIMITS), *(path.read_bytes() for path in (*sources, *headers))])
+    key = digest([repr(_DEFINES), *(path.read_bytes() for path in (*sources, *headers))])
     program = cache_dir() / "latency" / key[:24]
     if not program.is_file():
         build_host_program(
             sources=sources,
             out=program,
             include_dirs=[runtime_c.include_dir(), firmware_dir()],
-            defines=LIMITS,
+            defines=_DEFINES,
         )
     done = subprocess.run([program], cwd=work, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -243,7 +260,7 @@ def _write_points(work: Path, chunk: Sequence[Point], seed: int) -> None:
     indices, fields = b"", []
     for point in chunk:
         fields.append(_fields(point, len(indices), seed))
-        if point.kernel == "conv_fwcs":
+        if family(point.kernel) == CONV_FWCS:
             positions = point.shape.kernel[0] * point.shape.kernel[1]
             kept = patterns.random_pattern(point.out_channels, positions, point.filterlets, seed)
             indices += np.packbits(kept, axis=1, bitorder="little").tobytes()
@@ -261,8 +278,10 @@ def _fields(point: Point, masks: int, seed: int) -> list[int]:
             )
     shape = point.shape
     multiple = 1 if point.kernel == "conv_im2col" else VECTOR_BYTES
+    run_kernel = variant(point.kernel)
     fields = [
-        KERNELS.index(point.kernel),
+        OPERATORS.index(family(point.kernel)),
+        0 if run_kernel is None else 1 + RUN_VARIANTS.index(run_kernel),
         *shape.kernel,
         *shape.stride,
         *shape.dilation,

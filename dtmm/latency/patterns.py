@@ -1,4 +1,4 @@
-"""Which filterlets a measured layer keeps: random, and in the order a deployment gives them."""
+"""Which filterlets a measured layer keeps, at random."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from dtmm.storage.pairing import pair_order
-
-DESCRIPTION = "uniform, one filterlet per filter kept, filters in pair order"
+DESCRIPTION = "uniform, one filterlet per filter kept"
 
 
 def random_pattern(
@@ -36,4 +34,4 @@ def _pattern(
     kept[np.arange(out_channels), firsts] = np.arange(out_channels) < filterlets
     free = np.flatnonzero(~kept)
     kept.flat[rng.choice(free, filterlets - int(kept.sum()), replace=False)] = True
-    return kept[pair_order(kept)]
+    return kept

@@ -31,9 +31,8 @@ def deploy(context: Context) -> str:
     """Deployments and C projects of the dense and the pruned network."""
     from dtmm.deploy import plan, write_project
     from dtmm.network.fold import fold
-    from dtmm.network.ir import Network
+    from dtmm.network.ir import Conv2D, Network
     from dtmm.planning import layout
-    from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS
     from dtmm.quantization import QuantizedNetwork
     from dtmm.scheduler import Schedule
 
@@ -48,11 +47,14 @@ def deploy(context: Context) -> str:
     files.save(context, "deployment.dtmm", ours)
     write_project(dense_deployment, context.folder.file("dense_project"))
     write_project(ours, context.folder.file("project"))
-    fwcs = sum(kernel == CONV_FWCS for kernel in kernels.values())
-    dense_layers = sum(kernel == CONV_DENSE for kernel in kernels.values())
+    sparse = sum(
+        bool((pruned.params[op.weight] == 0).all(axis=3).any())
+        for op in pruned.ops
+        if isinstance(op, Conv2D)
+    )
     return (
         f"{ours.size.total / 1024:.1f} KiB of weights, index and parameters (dense: "
-        f"{dense_deployment.size.total / 1024:.1f}); {fwcs} FWCS and {dense_layers} dense layers"
+        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(kernels)} convolutions lack filterlets"
     )
 
 

@@ -13,7 +13,7 @@ from dtmm.latency.table import Cost, Point
 from dtmm.network.ir import Conv2D, FullyConnected, Network, Op, Reshape
 from dtmm.planning.kernels import kernel_size
 from dtmm.planning.levels import Levels, choices
-from dtmm.planning.loss import loss_tables
+from dtmm.planning.loss import LossModel, LossTables, loss_tables
 from dtmm.planning.nouns import Layout
 from dtmm.planning.points import KINDS, conv_points, deciding_group, op_point, op_shape
 from dtmm.planning.sizes import conv_flash, fully_connected_flash
@@ -34,6 +34,7 @@ def formulate(
     fixed_flash: float = 0.0,
     fixed_sram: float = 0.0,
     fixed_latency: float = 0.0,
+    loss_model: LossModel | None = None,
 ) -> Problem:
     """The problem of pruning a folded network within `budgets`.
 
@@ -45,12 +46,14 @@ def formulate(
             of the network's other operators always.
         fixed_flash, fixed_sram, fixed_latency: bytes, bytes and cycles that no decision changes
             (runtime and tables; stack, .data and .bss; the calls between operators).
+        loss_model: estimates losses from `importance`; None: the sum of its scores.
 
     Raises:
         DtmmError: a missing score or code size; UnsupportedError: see `choices`; whatever the cost
             model raises for a point that it does not hold.
     """
-    return _Formulation(folded, importance, cost_model, layout, levels, code).problem(
+    loss = loss_tables(folded, importance, levels, loss_model)
+    return _Formulation(folded, loss, cost_model, layout, levels, code).problem(
         budgets, fixed_flash, fixed_sram, fixed_latency
     )
 
@@ -61,7 +64,7 @@ class _Formulation:
     def __init__(
         self,
         folded: Network,
-        importance: Importance,
+        loss: LossTables,
         cost_model: CostModel,
         layout: Layout,
         levels: Levels,
@@ -69,7 +72,7 @@ class _Formulation:
     ) -> None:
         self.folded, self.cost_model, self.layout, self.code = folded, cost_model, layout, code
         self.choices = choices(folded, levels)
-        self.loss = loss_tables(folded, importance, levels)
+        self.loss = loss
         self.group_index = {name: n for n, name in enumerate(self.choices.levels)}
         self.group_latency = {n: np.zeros(len(c)) for n, c in self.choices.levels.items()}
         self.group_flash = {n: np.zeros(len(c)) for n, c in self.choices.levels.items()}
@@ -142,7 +145,7 @@ class _Formulation:
         dims = (len(inputs), len(outputs), len(choice.kernels))
         latency, flash, scratch = np.zeros(dims), np.zeros(dims), np.zeros(dims)
         for i, c_in in enumerate(inputs):
-            for j, k, point in conv_points(shape, choice, c_in, outputs):
+            for j, k, point in conv_points(shape, choice, i, c_in, outputs):
                 cost = self._cost(point)
                 latency[i, j, k], scratch[i, j, k] = cost.cycles, cost.scratch
                 flash[i, j, k] = conv_flash(
@@ -158,7 +161,7 @@ class _Formulation:
             flash=flash,
             loss=np.broadcast_to(self.loss.convs[conv.name], dims).copy(),
             scratch=scratch,
-            allowed=np.broadcast_to(choice.allowed, dims).copy(),
+            allowed=choice.allowed,
         )
 
     def _step(self, op: Op, layer: int | None) -> MemoryStep:

@@ -1,13 +1,11 @@
-"""Which kernels may run a convolution, by kernel id."""
+"""Which kernels may run a convolution of a network, by kernel id."""
 
 from __future__ import annotations
 
 from dtmm.network.ir import Conv2D, Network, Pair
 from dtmm.storage.dense import IM2COL_MAX_BYTES
-
-CONV_IM2COL = "conv_im2col"
-CONV_DENSE = "conv_dense"
-CONV_FWCS = "conv_fwcs"
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, kernel_ids, variant
+from dtmm.storage.stored import VECTOR_BYTES, round_up
 
 
 def kernel_size(network: Network, conv: Conv2D) -> Pair:
@@ -20,3 +18,14 @@ def uses_im2col(network: Network, conv: Conv2D) -> bool:
     """True for a convolution of a network input with few channels: im2col is its only kernel."""
     window = network.params[conv.weight][0].size
     return conv.input in network.inputs and window <= IM2COL_MAX_BYTES
+
+
+def fastest_kernel(network: Network, conv: Conv2D, in_channels: int, pruned: bool) -> str:
+    """The fastest kernel of a convolution with so many input channels (not the first layer's).
+
+    A run kernel where one fits: it takes FWCS weights, pruned or not. Else the looped ones.
+    """
+    _, height, width, _ = network.tensors[conv.output]
+    stride = round_up(in_channels, VECTOR_BYTES)
+    fitting = kernel_ids(CONV_FWCS, stride, conv.stride[1], (height, width))[-1]
+    return fitting if pruned or variant(fitting) else CONV_DENSE

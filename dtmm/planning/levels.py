@@ -11,11 +11,15 @@ import numpy.typing as npt
 from dtmm.errors import ConfigError, UnsupportedError
 from dtmm.network.groups import ChannelGroup, channel_groups
 from dtmm.network.ir import FullyConnected, Network
-from dtmm.planning.kernels import CONV_DENSE, CONV_FWCS, CONV_IM2COL, kernel_size, uses_im2col
+from dtmm.planning.kernels import fastest_kernel, kernel_size, uses_im2col
+from dtmm.storage.kernel_ids import CONV_IM2COL
 from dtmm.storage.stored import VECTOR_BYTES
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+WIDE_CHANNELS = 128
+"""From so many channels on, every second multiple of 16 is a level: those with run kernels."""
 
 SMALL_CHANNELS = 64
 """Below this many channels, half vectors are levels too: padded to 16 in memory, charged so."""
@@ -44,10 +48,12 @@ class Levels:
             raise ConfigError(f"levels.smallest is {self.smallest}, expected 0 to 1")
 
     def channel_levels(self, channels: int) -> Ints:
-        """[n] descending: `channels`, and multiples of 16 below it (of 8 below 64), thinned."""
+        """[n] descending: `channels`, and multiples of 16 below it (of 8 below 64, of 32 from 128
+        on), thinned."""
         half = VECTOR_BYTES // 2
         counts = [*range(half, SMALL_CHANNELS, half)]
-        counts += range(SMALL_CHANNELS, channels, VECTOR_BYTES)
+        counts += range(SMALL_CHANNELS, min(channels, WIDE_CHANNELS), VECTOR_BYTES)
+        counts += range(WIDE_CHANNELS, channels, 2 * VECTOR_BYTES)
         usable = {c for c in counts if self.smallest * channels <= c < channels} | {channels}
         return _thinned(np.array(sorted(usable, reverse=True), dtype=np.int64), self.channels)
 
@@ -71,9 +77,10 @@ class ConvChoices:
 
     Attributes:
         input_group, output_group: names.
-        kernels: [nk] kernel id per option; option 0 keeps everything.
+        kernels: [nk] kernel id per option; the first ones keep everything.
         filterlets: [nj, nk] filterlets kept at each level of the output group.
-        allowed: [nj, nk]; False where an option repeats the count of an earlier one.
+        allowed: [ni, nj, nk]; False where an option repeats the count of an earlier one, or where
+            another kernel is faster at that input level.
     """
 
     input_group: str
@@ -113,16 +120,34 @@ def choices(folded: Network, levels: Levels) -> Choices:
             )
         height, width = kernel_size(folded, conv)
         positions = height * width
-        if uses_im2col(folded, conv):
-            shares, first = np.ones(1), CONV_IM2COL
-        else:
-            shares, first = levels.kept_shares(positions), CONV_DENSE
-        kernels = (first, *[CONV_FWCS] * (len(shares) - 1))
+        first = uses_im2col(folded, conv)
+        shares = np.ones(1) if first else levels.kept_shares(positions)
         filters = per_group[target][:, None]
         counts = np.maximum(np.round(filters * positions * shares), filters).astype(np.int64)
         new = np.ones(counts.shape, dtype=np.bool_)
         new[:, 1:] = np.diff(counts, axis=1) < 0
-        convs[conv.name] = ConvChoices(source, target, kernels, counts, new)
+        # which kernel is the fastest hangs on the input level: one option for each kernel
+        fastest = [
+            [
+                CONV_IM2COL if first else fastest_kernel(folded, conv, int(c_in), share > 0)
+                for share in range(len(shares))
+            ]
+            for c_in in per_group[source]
+        ]
+        options = [
+            (kernel, share)
+            for share in range(len(shares))
+            for kernel in dict.fromkeys(row[share] for row in fastest)
+        ]
+        takes = np.array([[row[share] == kernel for kernel, share in options] for row in fastest])
+        of_option = [share for _, share in options]
+        convs[conv.name] = ConvChoices(
+            source,
+            target,
+            tuple(kernel for kernel, _ in options),
+            counts[:, of_option],
+            takes[:, None, :] & new[None, :, of_option],
+        )
     return Choices(per_group, convs)
 
 

@@ -48,8 +48,8 @@ def required_points(folded: Network, layout: Layout, levels: Levels) -> tuple[Po
                 options.levels[group].tolist()
                 for group in (choice.input_group, choice.output_group)
             )
-            for c_in in inputs:
-                for _, _, point in conv_points(shape, choice, c_in, outputs):
+            for i, c_in in enumerate(inputs):
+                for _, _, point in conv_points(shape, choice, i, c_in, outputs):
                     points[point] = None
         else:
             for count in options.levels[deciding_group(layout, op)].tolist():
@@ -67,12 +67,12 @@ def deciding_group(layout: Layout, op: Op) -> str:
 
 
 def conv_points(
-    shape: OpShape, choice: ConvChoices, c_in: int, outputs: list[int]
+    shape: OpShape, choice: ConvChoices, i: int, c_in: int, outputs: list[int]
 ) -> Iterator[tuple[int, int, Point]]:
-    """(j, k, point) of each allowed option of a convolution at one input level."""
+    """(j, k, point) of each allowed option of a convolution at input level `i`."""
     for j, c_out in enumerate(outputs):
         for k, kernel in enumerate(choice.kernels):
-            if choice.allowed[j, k]:
+            if choice.allowed[i, j, k]:
                 filterlets = int(choice.filterlets[j, k])
                 yield j, k, Point(shape, kernel, c_in, c_out, filterlets)
 

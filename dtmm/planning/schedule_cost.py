@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dtmm.network.ir import Conv2D, Network
-from dtmm.planning.kernels import CONV_DENSE, CONV_IM2COL, kernel_size
+from dtmm.planning.kernels import kernel_size
 from dtmm.planning.nouns import Layout
 from dtmm.scheduler.problem import Schedule
 from dtmm.storage import dense_scratch, fwcs_scratch, im2col_scratch, weight_format
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_IM2COL, family
 
 
 def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedule) -> int:
@@ -22,7 +23,7 @@ def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedu
     in_stride = weight_format(kernel).in_stride(size, inputs)
     if kernel == CONV_IM2COL:
         return im2col_scratch(target.width, in_stride)
-    if kernel == CONV_DENSE:
-        return dense_scratch(size)
+    if family(kernel) == CONV_DENSE:
+        return dense_scratch(kernel, size, outputs, conv.dilation[1])
     kept = schedule.filterlets[conv.name]
-    return fwcs_scratch(kept, outputs, size, in_stride, conv.stride[1], conv.dilation[1])
+    return fwcs_scratch(kernel, kept, outputs, size, conv.dilation[1])

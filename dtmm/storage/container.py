@@ -90,7 +90,10 @@ def _size(form: Form, filterlets: int, filters: int, positions: int, stride: int
 
 
 def fwcs_blob_size(fwcs: Fwcs, form: Form) -> FwcsSize:
-    """What `write_fwcs` will write, by section, in bytes. Raises UnsupportedError as it does."""
+    """What `write_fwcs` will write, by section, in bytes.
+
+    Raises UnsupportedError on an unknown form.
+    """
     _check_form(form)
     stride = fwcs.in_stride if form == "prepared" else fwcs.in_channels
     positions = fwcs.kernel[0] * fwcs.kernel[1]

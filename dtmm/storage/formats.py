@@ -16,6 +16,7 @@ from dtmm.storage.dense import (
     im2col_stride,
 )
 from dtmm.storage.fwcs import Fwcs, decode_fwcs, encode_fwcs, fwcs_size
+from dtmm.storage.kernel_ids import family
 from dtmm.storage.stored import VECTOR_BYTES, Int8Array, Kernel, StorageSize, round_up
 
 Stored = Dense | Fwcs
@@ -79,8 +80,8 @@ FORMATS: Mapping[str, WeightFormat] = {
 
 def weight_format(kernel_id: str) -> WeightFormat:
     """The format of a convolution kernel. Raises UnsupportedError on an unknown kernel id."""
-    if kernel_id not in FORMATS:
+    if family(kernel_id) not in FORMATS:
         raise UnsupportedError(
             f"no weight format for kernel {kernel_id!r}: expected one of {', '.join(FORMATS)}"
         )
-    return FORMATS[kernel_id]
+    return FORMATS[family(kernel_id)]

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+from dtmm.storage.kernel_ids import variant
 from dtmm.storage.stored import Kernel
 
 _WORD = 2
-_OFFSET_STRIDES = {16, 32, 48, 64, 80, 96, 128}
+_LONGEST_RUN = 3
+_WIDEST_ROW = 24
+"""Of a kernel whose filterlets make runs (DTMM_RUN_GROUP)."""
+_LISTED_FILTERS = 16
+"""Filters of a dense layer whose runs are listed (DTMM_RUN_DENSE_FILTERS)."""
 
 
-def dense_scratch(kernel: Kernel) -> int:
-    """Scratch bytes of conv_dense (an upper bound where the dilation is 1)."""
-    return _WORD * (2 + kernel[0] * kernel[1])
+def dense_scratch(kernel_id: str, kernel: Kernel, out_channels: int, dilation_w: int = 1) -> int:
+    """Scratch bytes of conv_dense and its run kernels: the offsets of a window, or its runs."""
+    height, width = kernel
+    if variant(kernel_id) is None:
+        return _WORD * (2 + height * width)
+    per_row = -(-width // _LONGEST_RUN) if _runs_join(width, dilation_w) else width
+    return _WORD * (min(out_channels, _LISTED_FILTERS) * height * per_row + 1)
 
 
 def fwcs_scratch(
-    filterlets: int,
-    out_channels: int,
-    kernel: Kernel,
-    in_stride: int,
-    stride_w: int = 1,
-    dilation_w: int = 1,
+    kernel_id: str, filterlets: int, out_channels: int, kernel: Kernel, dilation_w: int = 1
 ) -> int:
-    """Scratch bytes of conv_fwcs: the expanded index.
+    """Scratch bytes of conv_fwcs and its run kernels: the expanded index.
 
-    One 16-bit word per kept filterlet where a kernel for this in_stride exists (see
-    dtmm_conv_fwcs_s8.c), else two per run of neighbouring positions, bounded by the counts.
+    An entry (looped: two words) for each run of neighbouring positions, whose number is bounded by
+    the counts.
     """
-    if in_stride in _OFFSET_STRIDES and stride_w == 1:
-        entries = filterlets
-    else:
-        runs_per_row = (kernel[1] + 1) // 2 if dilation_w == 1 else kernel[1]
-        entries = 2 * min(filterlets, out_channels * kernel[0] * runs_per_row)
-    return _WORD * (kernel[0] * kernel[1] + out_channels + entries)
+    height, width = kernel
+    if variant(kernel_id) is None:
+        per_row = (width + 1) // 2 if dilation_w == 1 else width
+        runs = min(filterlets, out_channels * height * per_row)
+        return _WORD * (height * width + out_channels + 2 * runs)
+    # a filter without runs has an entry as well: most where few filters hold single filterlets
+    join = _runs_join(width, dilation_w)
+    per_row = width // _LONGEST_RUN * 2 + (width % _LONGEST_RUN > 0) if join else width
+    most = height * per_row
+    entries = filterlets + out_channels - -(-filterlets // most)
+    return _WORD * (min(entries, out_channels * most) + 1)
+
+
+def _runs_join(width: int, dilation_w: int) -> bool:
+    return dilation_w == 1 and width <= _WIDEST_ROW
 
 
 def im2col_scratch(out_width: int, in_stride: int) -> int:

@@ -1,14 +1,12 @@
-"""Random patterns: exact counts, no filter empty before it must, pairs that share."""
+"""Random patterns: exact counts, no filter empty before it must."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dtmm.latency.patterns import random_pattern
-from dtmm.storage.pairing import shared_filterlets
 
 
 @given(st.data(), st.integers(1, 40), st.integers(1, 25), st.integers(0, 99))
@@ -25,10 +23,3 @@ def test_depends_on_nothing_but_its_arguments() -> None:
     random_pattern(8, 9, 40, 1)[:] = False  # what a caller does with it is no matter
     assert np.array_equal(random_pattern(16, 9, 40, 1), first)
     assert not np.array_equal(random_pattern(16, 9, 40, 2), first)
-
-
-@pytest.mark.parametrize("filterlets", [32, 72, 144])
-def test_is_in_pair_order(filterlets: int) -> None:
-    kept = random_pattern(32, 9, filterlets, 1)
-    shuffled = np.random.default_rng(0).permutation(32)
-    assert shared_filterlets(kept, np.arange(32)) >= shared_filterlets(kept, shuffled)

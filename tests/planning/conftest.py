@@ -20,6 +20,7 @@ from dtmm.network.ir import (
     Reshape,
 )
 from dtmm.pruning.importance import Importance
+from dtmm.storage.kernel_ids import family
 
 
 class NetworkBuilder:
@@ -129,7 +130,7 @@ class FormulaCost:
         self.asked.append(point)
         shape = point.shape
         pixels = shape.out_hw[0] * shape.out_hw[1]
-        base = {"conv_dense": 3, "conv_fwcs": 4, "conv_im2col": 5}.get(point.kernel, 2)
+        base = {"conv_dense": 3, "conv_fwcs": 4, "conv_im2col": 5}.get(family(point.kernel), 2)
         work = point.filterlets * point.in_channels + point.in_channels + 7 * point.out_channels
         cycles = base * pixels * work + 11 * shape.in_halo + 13 * shape.out_halo + shape.stride[0]
         return Cost(float(cycles), 0.0, 8 * base + point.in_channels)

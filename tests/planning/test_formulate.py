@@ -14,11 +14,13 @@ from dtmm.latency.table import OpShape, Point
 from dtmm.planning import Levels, formulate, layout, required_points, select
 from dtmm.scheduler import Budgets, Decision, evaluate, solve, validate
 from dtmm.scheduler.problem import Problem, Schedule
+from dtmm.storage.kernel_ids import RUN_VARIANTS, family
 
 LEVELS = Levels(channels=3, filterlets=4)
 CODE = {
     "conv_im2col": 1000, "conv_dense": 2000, "conv_fwcs": 3000, "add": 100, "mean": 200,
     "fully_connected": 300, "max_pool": 400,
+    **{f"conv_fwcs_{name}": 10 * n for n, name in enumerate(RUN_VARIANTS)},
 }  # fmt: skip
 
 # Of the residual network, by hand: input group, output group and shape.
@@ -105,8 +107,8 @@ def _by_hand(importance, cost_model, schedule: Schedule) -> dict[str, float]:
             flash += _round16(positions * c[source]) * c[target]
         else:
             flash += kept * _round16(c[source])
-        if schedule.kernels[name] == "conv_fwcs":
-            flash += 2 * c[target]  # nine bits of mask
+        if family(schedule.kernels[name]) == "conv_fwcs":
+            flash += -(-positions // 8) * c[target]  # a bit of mask for each position
         ranking = importance.channels[target].tolist()
         filters = sorted(range(len(ranking)), key=lambda n: -ranking[n])[: c[target]]
         spare = []

@@ -60,6 +60,11 @@ def test_choices_of_the_residual_network(residual) -> None:
     assert down.kernels == ("conv_dense", *["conv_fwcs"] * 4)
     assert down.filterlets.tolist() == [[432, 336, 240, 144, 48], [72, 56, 40, 24, 8]]
     assert down.allowed.all()
+    second = options.convs["b"]  # reads 16 or 8 channels, both in 16 bytes
+    assert second.kernels == ("conv_fwcs_c16_1x8",) * 5
+    first = options.convs["a"]  # reads 32 or 8
+    assert first.kernels == ("conv_fwcs_c32_1x8", "conv_fwcs_c16_1x8") * 5
+    assert (first.allowed == np.array([[[True, False] * 5], [[False, True] * 5]])).all()
 
 
 def test_repeated_counts_are_not_offered_twice(builder) -> None:
@@ -67,7 +72,7 @@ def test_repeated_counts_are_not_offered_twice(builder) -> None:
     tiny = net.conv("tiny", net.conv("stem", "image", 16), 1)
     options = choices(net.build(net.conv("last", tiny, 4)), Levels(filterlets=30))
     tiny_choice = options.convs["tiny"]
-    counts = tiny_choice.filterlets[0, tiny_choice.allowed[0]].tolist()
+    counts = tiny_choice.filterlets[0, tiny_choice.allowed[0, 0]].tolist()
     assert counts == [9, 8, 7, 6, 5, 4, 3, 2, 1]
 
 

@@ -19,6 +19,7 @@ from dtmm.storage import (
     im2col_scratch,
     pack_channel_params,
 )
+from dtmm.storage.kernel_ids import kernel_ids, variant
 from tests.runtime_c import arithmetic
 from tests.runtime_c.library import (
     OK,
@@ -148,16 +149,24 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
         address(index) if index.size else None,
         address(packed),
     )
+    name = kernel_id
+    if kernel_id != "conv_im2col" and rng.random() < 0.8:
+        name = kernel_ids(kernel_id, in_stride, stride[1], (out_hw[0], out_hw[1]))[-1]
+    if variant(name) is not None:
+        descriptor = ctypes.c_char.in_dll(library, f"dtmm_conv_kernel_{variant(name)}")
+        c_weights.kernel = ctypes.addressof(descriptor)
     params = ConvParams(kernel, stride, dilation, pad, out_params)
     arguments = [ctypes.byref(a) for a in (params, c_weights, source.tensor(), target.tensor())]
+    if not library.dtmm_conv_kernel_fits(*arguments):  # shifts to the left, odd addresses
+        name, c_weights.kernel = kernel_id, None
     size = int(getattr(library, f"dtmm_{kernel_id}_s8_get_buffer_size")(*arguments))
     filterlets = int(weights.any(axis=3).sum())
     assert (
         size
         == {
-            "conv_dense": dense_scratch(kernel),
+            "conv_dense": dense_scratch(name, kernel, c_out, dilation[1]),
             "conv_im2col": im2col_scratch(out_hw[1], in_stride),
-            "conv_fwcs": fwcs_scratch(filterlets, c_out, kernel, in_stride, stride[1], dilation[1]),
+            "conv_fwcs": fwcs_scratch(name, filterlets, c_out, kernel, dilation[1]),
         }[kernel_id]
     )
     scratch = aligned(size)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dtmm/conv.h"
+#include "dtmm/kernels.h"
 #include "dtmm/ops.h"
 
 #ifdef __arm__
@@ -75,6 +76,22 @@ static dtmm_channel_params *channel_params(int32_t count) {
   return p;
 }
 
+/* Mostly a run kernel that fits, if there is one, sometimes with its index listed ahead. */
+static void choose_kernel(const dtmm_conv_params *conv, const dtmm_tensor *in,
+                          const dtmm_tensor *out, uint32_t kind, dtmm_conv_weights *weights) {
+  static const dtmm_conv_kernel *const kernels[] = {RUN_KERNELS};
+  static uint16_t stream[16 * 1024];
+  enum { COUNT = sizeof kernels / sizeof *kernels };
+  const int32_t first = pick(0, COUNT - 1), wanted = pick(0, 4), listed = pick(0, 1);
+  for (int32_t i = 0; i < COUNT && wanted && weights->kernel == NULL; ++i) {
+    weights->kernel = kernels[(first + i) % COUNT];
+    if (!dtmm_conv_kernel_fits(conv, weights, in, out)) weights->kernel = NULL;
+  }
+  if (weights->kernel == NULL || kind != 1 || !listed) return;
+  const size_t entries = sizeof stream / sizeof *stream;
+  if (dtmm_conv_list_runs(conv, weights, in, stream, entries) != 0) weights->stream = stream;
+}
+
 static dtmm_status convolution(uint32_t kind) {
   static const int32_t kernels[][2] = {{3, 3}, {1, 1}, {3, 3}, {5, 5}, {2, 3}, {1, 7}};
   const int32_t *k = kernels[pick(0, kind == 2 ? 1 : 5)];
@@ -93,9 +110,15 @@ static dtmm_status convolution(uint32_t kind) {
   const int32_t in_h = need_h > halo + 1 ? need_h - pick(0, halo) : 1;
   const int32_t in_w = need_w > halo + 1 ? need_w - pick(0, halo) : 1;
   const dtmm_tensor in = view(in_h, in_w, c_in, halo, kind != 2);
-  const dtmm_tensor out = view(out_h, out_w, c_out, pick(0, 1), 0);
+  const int32_t out_halo = pick(0, 1), vectors = pick(0, 2); /* in this order on every compiler */
+  const dtmm_tensor out = view(out_h, out_w, c_out, out_halo, vectors);
   const int32_t positions = k[0] * k[1], mask_bytes = (positions + 7) / 8;
-  dtmm_conv_weights weights = {c_out, in.pixel_stride, NULL, NULL, channel_params(c_out)};
+  dtmm_conv_weights weights = {c_out, in.pixel_stride, NULL, NULL, channel_params(c_out), NULL,
+                               NULL};
+  dtmm_channel_params *params = (dtmm_channel_params *)(uintptr_t)weights.params;
+  if (pick(0, 3)) { /* as nearly all networks have them */
+    for (int32_t i = 0; i < c_out; ++i) params[i].shift = -1 - (params[i].shift & 15);
+  }
   if (kind == 2) weights.in_stride = (positions * c_in + 15) / 16 * 16;
   uint8_t *index = (uint8_t *)allocate((size_t)(c_out * mask_bytes));
   memset(index, 0, (size_t)(c_out * mask_bytes));
@@ -108,6 +131,7 @@ static dtmm_status convolution(uint32_t kind) {
   weights.index = index;
   weights.weights =
       allocate((size_t)(c_out * weights.in_stride * (kind == 2 ? 1 : positions)));
+  if (kind != 2) choose_kernel(&conv, &in, &out, kind, &weights);
   if (kind == 2) { /* bytes beyond the window are zero by contract */
     int8_t *w = (int8_t *)(uintptr_t)weights.weights;
     for (int32_t filter = 0; filter < c_out; ++filter, w += weights.in_stride) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +65,10 @@ def conv_case(rng: np.random.Generator) -> ConvCase:
     return ConvCase(fwcs, params, x, zero_point, pad, max(kernel) // 2, output, want)
 
 
-def check_conv_of_blob(library: ctypes.CDLL, form: Form, rng: np.random.Generator) -> None:
-    """A random layer: written, opened, prepared, run."""
-    case = conv_case(rng)
+def run_here(
+    library: ctypes.CDLL, case: ConvCase, form: Form, rng: np.random.Generator
+) -> npt.NDArray[np.int8]:
+    """Written, opened, prepared, run: what the library makes of a case."""
     fwcs, blob = case.fwcs, case.blob(form)
     memory = Memory(len(blob), blob)
     status, layer = open_blob(library, memory, len(blob))
@@ -83,8 +84,25 @@ def check_conv_of_blob(library: ctypes.CDLL, form: Form, rng: np.random.Generato
     size = int(library.dtmm_conv_fwcs_s8_get_buffer_size(*arguments))
     scratch = aligned(size)
     assert library.dtmm_conv_fwcs_s8(*arguments, address(scratch), ctypes.c_size_t(size)) == OK
-    target.assert_holds(case.want, case.output.zero_point, before)
+    got = target.buffer[target.offsets(0)[..., None] + np.arange(fwcs.out_channels)]
+    target.assert_holds(got, case.output.zero_point, before)  # nothing else was written
     del buffer
+    return got
+
+
+def extreme_case(library: ctypes.CDLL, rng: np.random.Generator) -> ConvCase:
+    """Parameters that a blob may hold and no network has: sums and shifts that wrap around.
+
+    The answer is this machine's, for another machine to give as well.
+    """
+    case = conv_case(rng)
+    filters = case.fwcs.out_channels
+    bias = rng.choice([-(2**31), 2**31 - 1, 2**31 - 5000, 5000 - 2**31], filters)
+    params = pack_channel_params(
+        bias, rng.integers(0, 2**31, filters), rng.integers(-31, 31, filters)
+    )
+    case = replace(case, params=params)
+    return replace(case, want=run_here(library, case, "prepared", rng))
 
 
 def c_array(name: str, content: bytes) -> str:

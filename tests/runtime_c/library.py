@@ -56,6 +56,8 @@ class ConvWeights(ctypes.Structure):
         ("weights", ctypes.c_void_p),
         ("index", ctypes.c_void_p),
         ("params", ctypes.c_void_p),
+        ("kernel", ctypes.c_void_p),
+        ("stream", ctypes.c_void_p),
     )
 
 

@@ -82,7 +82,7 @@ class TestConvolution:
 
     def test_scratch_too_small(self, library: ctypes.CDLL, kernel_id: str) -> None:
         call = self.make(library, kernel_id)
-        call.size -= 2
+        call.size = 10  # what FWCS needs is known from the pattern alone, its size is a bound
         assert call.run() == NO_SPACE
 
     @pytest.mark.parametrize(

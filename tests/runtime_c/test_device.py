@@ -15,7 +15,8 @@ import pytest
 from dtmm.device import build_elf, device
 from dtmm.device.build import build_host_program
 from dtmm.device.protocol import Line, parse_lines
-from dtmm.runtime_c import include_dir, sources
+from dtmm.latency.measure import RUN_KERNELS
+from dtmm.runtime_c import device_sources, include_dir, sources
 
 HARNESS = Path(__file__).parent / "differential.c"
 OPERATORS = 9
@@ -26,7 +27,7 @@ def on_host(folder: Path, cases: int) -> tuple[Line, ...]:
         sources=[HARNESS, *sources()],
         out=folder / "differential",
         include_dirs=[include_dir()],
-        defines={"CASES": cases},
+        defines={"CASES": cases, "RUN_KERNELS": RUN_KERNELS},
     )
     done = subprocess.run([program], capture_output=True, text=True, check=True, timeout=120)
     return parse_lines(done.stdout)
@@ -37,11 +38,11 @@ def test_device_equals_host(toolchain: None, tmp_path: Path, target: str, full: 
     cases = {"m55": (60, 400), "m55-scalar": (10, 10), "m4": (10, 400)}[target][full]
     elf = build_elf(
         model_sources=[],
-        runtime_sources=sources(),
+        runtime_sources=device_sources(),
         harness_sources=[HARNESS],
         out_elf=tmp_path / "firmware.elf",
         include_dirs=[include_dir()],
-        defines={"CASES": cases},
+        defines={"CASES": cases, "RUN_KERNELS": RUN_KERNELS},
         target=target,
     )
     where = device("qemu-m4" if target == "m4" else "qemu")

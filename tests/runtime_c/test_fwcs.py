@@ -18,7 +18,7 @@ from dtmm.errors import ArtifactError
 from dtmm.runtime_c import include_dir, sources
 from dtmm.storage.container import FORMS, Form, read_fwcs, seal_fwcs, write_fwcs
 from tests.runtime_c.fwcs import Memory, assert_same, open_blob, prepare
-from tests.runtime_c.fwcs_conv import c_cases, check_conv_of_blob, conv_case
+from tests.runtime_c.fwcs_conv import c_cases, conv_case, extreme_case, run_here
 from tests.runtime_c.library import BAD_ARGUMENT, NO_SPACE, OK, UNSUPPORTED
 from tests.runtime_c.test_sanitized import sanitized
 from tests.storage.blobs import HEADER_FIELDS, crafted, random_blob, random_layer
@@ -77,13 +77,16 @@ def test_c_reads_what_python_writes(
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(FORMS))
 def test_convolution_of_an_opened_blob(library: ctypes.CDLL, seed: int, form: Form) -> None:
-    check_conv_of_blob(library, form, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    case = conv_case(rng)
+    np.testing.assert_array_equal(run_here(library, case, form, rng), case.want)
 
 
 @pytest.mark.parametrize("target", ["m55", "m55-scalar"])
-def test_on_the_device(toolchain: None, tmp_path: Path, target: str) -> None:
+def test_on_the_device(toolchain: None, library: ctypes.CDLL, tmp_path: Path, target: str) -> None:
     rng = np.random.default_rng(8)
     cases = [(conv_case(rng), form) for _ in range(10) for form in FORMS]
+    cases += [(extreme_case(library, rng), "prepared") for _ in range(10)]
     (tmp_path / "cases.h").write_text(c_cases(cases))
     elf = build_elf(
         model_sources=[],

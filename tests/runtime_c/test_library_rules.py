@@ -15,7 +15,7 @@ from elftools.elf.elffile import ELFFile
 
 from dtmm.device.build import target_flags
 from dtmm.device.toolchain import require_tool
-from dtmm.runtime_c import include_dir, sources
+from dtmm.runtime_c import device_sources, include_dir, sources
 
 HEADERS = sorted(include_dir().glob("dtmm/*.h"))
 M55 = ("-mcpu=cortex-m55", "-mfloat-abi=hard")
@@ -61,8 +61,9 @@ def complaints(made: list[Path]) -> list[str]:
 
 @pytest.mark.parametrize("build", BUILDS)
 def test_no_malloc_no_globals_no_other_names(toolchain: None, tmp_path: Path, build: str) -> None:
-    made = objects(tmp_path, build, list(sources()))
-    assert len(made) == len(sources())
+    files = sources() if build.endswith("this machine") else device_sources()
+    made = objects(tmp_path, build, list(files))
+    assert len(made) == len(files)
     assert complaints(made) == []
 
 
@@ -95,7 +96,7 @@ DOCUMENTATION = (
 def test_headers_are_documented(toolchain: None, header: Path) -> None:
     done = clang(*DOCUMENTATION, "-Werror", "-x", "c", str(header))
     assert done.returncode == 0, done.stderr
-    assert header.read_text().startswith("/** @file\n"), "a header begins with what it is about"
+    assert "/** @file\n" in header.read_text(), "a header says what it is about"
     dump = clang("-std=c11", "-fsyntax-only", "-Xclang", "-ast-dump=json", "-x", "c", str(header))
     declarations = [
         node

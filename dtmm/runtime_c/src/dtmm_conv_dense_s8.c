@@ -1,10 +1,10 @@
-/* Convolution on dense weights: 2 filters x 4 pixels, as two passes of 2 x 2. With 16 or 32 channels
- * there is too little to do per kernel row for that, and one filter x 4 neighbours is faster.
+/* Convolution on dense weights: 2 filters x 4 pixels, as two passes of 2 x 2.
  *
  * A kernel row is one run of weights and, where the dilation is 1, one run of the input, so the
  * innermost loop is the same for every number of channels. `stream` holds the runs of a window: their
  * number, their length in vectors, then the window offset of each. */
 #include "dtmm_conv_kernels.h"
+#include "dtmm_run.h"
 
 #if DTMM_USE_MVE
 
@@ -80,15 +80,6 @@ static void tile_dense(const dtmm_tile_job *job, const int8_t *in, int8_t *out) 
   }
 }
 
-DTMM_TILE_OF_NEIGHBOURS(tile_16, 16, "0", 1)
-DTMM_TILE_OF_NEIGHBOURS(tile_32, 32, "0, 16", 1)
-
-static dtmm_tile_kernel kernel_of_neighbours(const dtmm_conv_params *conv, int32_t in_stride,
-                                             int32_t out_width) {
-  if (conv->stride_w != 1 || out_width % DTMM_TILE != 0) return NULL;
-  return in_stride == 16 ? tile_16 : in_stride == 32 ? tile_32 : NULL;
-}
-
 #else
 
 static void tile_dense(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
@@ -108,22 +99,11 @@ static void tile_dense(const dtmm_tile_job *job, const int8_t *in, int8_t *out) 
   }
 }
 
-static dtmm_tile_kernel kernel_of_neighbours(const dtmm_conv_params *conv, int32_t in_stride,
-                                             int32_t out_width) {
-  (void)conv, (void)in_stride, (void)out_width;
-  return NULL;
-}
-
 #endif
 
-/* The stream of one window: what tile_dense walks, or the filterlets of a kernel of neighbours. */
+/* The stream of one window. */
 DTMM_NO_INLINE static void list_window(const dtmm_conv_params *conv, const dtmm_tensor *in,
-                                       int filterlets, uint16_t *stream) {
-  if (filterlets) {
-    *stream++ = (uint16_t)(conv->kernel_h * conv->kernel_w);
-    dtmm_window_offsets(conv, in, 1, stream);
-    return;
-  }
+                                       uint16_t *stream) {
   const int32_t positions_per_run = conv->dilation_w == 1 ? conv->kernel_w : 1;
   *stream++ = (uint16_t)(conv->kernel_h * conv->kernel_w / positions_per_run);
   *stream++ = (uint16_t)(positions_per_run * (in->pixel_stride / DTMM_VECTOR_BYTES));
@@ -133,8 +113,11 @@ DTMM_NO_INLINE static void list_window(const dtmm_conv_params *conv, const dtmm_
 size_t dtmm_conv_dense_s8_get_buffer_size(const dtmm_conv_params *conv,
                                           const dtmm_conv_weights *weights, const dtmm_tensor *in,
                                           const dtmm_tensor *out) {
-  (void)weights, (void)in, (void)out;
-  return (size_t)(2 + conv->kernel_h * conv->kernel_w) * sizeof(uint16_t);
+  (void)in, (void)out;
+  const size_t words = weights->kernel != NULL
+                           ? dtmm_conv_runs_entries(conv, weights->out_channels, NULL)
+                           : (size_t)(2 + conv->kernel_h * conv->kernel_w);
+  return words * sizeof(uint16_t);
 }
 
 dtmm_status dtmm_conv_dense_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
@@ -148,16 +131,20 @@ dtmm_status dtmm_conv_dense_s8(const dtmm_conv_params *conv, const dtmm_conv_wei
     return DTMM_NO_SPACE;
   }
   if (scratch == NULL || !dtmm_aligned4(scratch)) return DTMM_BAD_ARGUMENT;
+  if (weights->kernel != NULL) {
+    dtmm_conv_weights dense = *weights;
+    dense.index = NULL;
+    dense.stream = NULL;
+    return dtmm_conv_runs(conv, &dense, in, out, scratch, scratch_size / sizeof(uint16_t));
+  }
   dtmm_tile_job job = {.weights = weights->weights,
                        .params = weights->params,
                        .stream = scratch,
                        .out_channels = weights->out_channels,
                        .in_stride = weights->in_stride,
                        .output = conv->output};
-  const dtmm_tile_kernel neighbours = kernel_of_neighbours(conv, weights->in_stride, out->width);
-  const dtmm_tile_kernel kernel = neighbours != NULL ? neighbours : tile_dense;
-  list_window(conv, in, neighbours != NULL, scratch);
-  dtmm_walk_tiles(conv, in, out, &job, kernel, kernel);
+  list_window(conv, in, scratch);
+  dtmm_walk_tiles(conv, in, out, &job, tile_dense, tile_dense);
   dtmm_fill_halo(out, conv->output.zero_point);
   return DTMM_OK;
 }

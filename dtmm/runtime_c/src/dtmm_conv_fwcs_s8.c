@@ -5,16 +5,9 @@
  * neighbours in memory as well, in the weights always and in the input where the dilation is 1, so
  * they make one run. */
 #include "dtmm_conv_kernels.h"
+#include "dtmm_run.h"
 
 #if DTMM_USE_MVE
-
-DTMM_TILE_OF_NEIGHBOURS(tile_16, 16, "0", 0)
-DTMM_TILE_OF_NEIGHBOURS(tile_32, 32, "0, 16", 0)
-DTMM_TILE_OF_NEIGHBOURS(tile_48, 48, "0, 16, 32", 0)
-DTMM_TILE_OF_NEIGHBOURS(tile_64, 64, "0, 16, 32, 48", 0)
-DTMM_TILE_OF_NEIGHBOURS(tile_80, 80, "0, 16, 32, 48, 64", 0)
-DTMM_TILE_OF_NEIGHBOURS(tile_96, 96, "0, 16, 32, 48, 64, 80", 0)
-DTMM_TILE_OF_NEIGHBOURS(tile_128, 128, "0, 16, 32, 48, 64, 80, 96, 112", 0)
 
 /* Adds to `sum` the products of `vectors` > 0 vectors of weights with those of four windows; returns
  * where the weights go on. In assembler because the compilers find neither the loop's pairing of
@@ -42,10 +35,7 @@ DTMM_INLINE const int8_t *dot1x4(int32_t sum[DTMM_TILE], const int8_t *w, const 
   return w;
 }
 
-/* Any pixels, any number of vectors; without runs every entry is one filterlet. */
-DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8_t *out,
-                                const int runs) {
-  const int32_t filterlet = job->in_stride / DTMM_VECTOR_BYTES;
+static void tile_of_runs(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
   const dtmm_tile_output to = dtmm_tile_output_of(job);
   const int8_t *w = job->weights;
   const uint16_t *stream = job->stream;
@@ -57,7 +47,7 @@ DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8
     for (int32_t n = *stream++; n > 0; --n) {
       const int8_t *x0 = in + DTMM_OFFSET_UNIT * *stream++;
       const int8_t *x1 = x0 + d1, *x2 = x0 + d2, *x3 = x0 + d3;
-      const int32_t vectors = runs ? *stream++ : filterlet;
+      const int32_t vectors = *stream++;
       w = dot1x4(sum, w, x0, x1, x2, x3, vectors);
     }
     const int32x4_t sums = {sum[0], sum[1], sum[2], sum[3]};
@@ -67,9 +57,7 @@ DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8
 
 #else
 
-DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8_t *out,
-                                const int runs) {
-  const int32_t filterlet = job->in_stride / DTMM_VECTOR_BYTES;
+static void tile_of_runs(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
   const int8_t *w = job->weights;
   const uint16_t *stream = job->stream;
   for (int32_t filter = 0; filter < job->out_channels; ++filter) {
@@ -77,11 +65,7 @@ DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8
     int32_t sums[DTMM_TILE] = {channel->bias, channel->bias, channel->bias, channel->bias};
     for (int32_t n = *stream++; n > 0; --n) {
       const int8_t *x = in + DTMM_OFFSET_UNIT * *stream++;
-      int32_t bytes = DTMM_VECTOR_BYTES * (runs ? *stream++ : filterlet);
-      /* A host's vectors are long: filterlets that follow each other make one product. */
-      for (; !runs && n > 1 && in + DTMM_OFFSET_UNIT * *stream == x + bytes; --n, ++stream) {
-        bytes += DTMM_VECTOR_BYTES * filterlet;
-      }
+      const int32_t bytes = DTMM_VECTOR_BYTES * *stream++;
       dtmm_add_products(job, w, x, bytes, sums);
       w += bytes;
     }
@@ -91,42 +75,12 @@ DTMM_INLINE void tile_of_pixels(const dtmm_tile_job *job, const int8_t *in, int8
   }
 }
 
-#define tile_16 tile_of_filterlets
-#define tile_32 tile_of_filterlets
-#define tile_48 tile_of_filterlets
-#define tile_64 tile_of_filterlets
-#define tile_80 tile_of_filterlets
-#define tile_96 tile_of_filterlets
-#define tile_128 tile_of_filterlets
-
 #endif
 
-static void tile_of_filterlets(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
-  tile_of_pixels(job, in, out, 0);
-}
-static void tile_of_runs(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
-  tile_of_pixels(job, in, out, 1);
-}
-
-/* NULL where only tile_of_runs will do. The same on every machine, for the scratch size hangs on it. */
-static dtmm_tile_kernel kernel_of_neighbours(const dtmm_conv_params *conv, int32_t in_stride) {
-  if (conv->stride_w != 1) return NULL;
-  switch (in_stride) {
-    case 16: return tile_16;
-    case 32: return tile_32;
-    case 48: return tile_48;
-    case 64: return tile_64;
-    case 80: return tile_80;
-    case 96: return tile_96;
-    case 128: return tile_128;
-    default: return NULL;
-  }
-}
-
-/* Writes the stream: per filter the number of entries, then the entries. Returns 0 if they do not fit
- * into `words`. */
+/* Writes the stream: per filter the number of entries, then offset and vectors of each. Returns 0 if
+ * they do not fit into `words`. */
 DTMM_NO_INLINE static int expand_masks(const dtmm_conv_weights *weights, int32_t positions,
-                        const uint16_t *offsets, int runs, uint16_t *stream, size_t words) {
+                                       const uint16_t *offsets, uint16_t *stream, size_t words) {
   const uint16_t *end = stream + words;
   const uint8_t *masks = weights->index;
   const uint32_t vectors = (uint32_t)weights->in_stride / DTMM_VECTOR_BYTES;
@@ -145,12 +99,12 @@ DTMM_NO_INLINE static int expand_masks(const dtmm_conv_weights *weights, int32_t
         if (offset == run_end) {
           stream[-1] = (uint16_t)(stream[-1] + vectors);
         } else {
-          if (end - stream < 1 + runs) return 0;
+          if (end - stream < 2) return 0;
           *stream++ = (uint16_t)offset;
-          if (runs) *stream++ = (uint16_t)vectors;
+          *stream++ = (uint16_t)vectors;
           ++entries;
         }
-        if (runs) run_end = offset + units;
+        run_end = offset + units;
       }
     }
     *count = (uint16_t)entries;
@@ -158,9 +112,9 @@ DTMM_NO_INLINE static int expand_masks(const dtmm_conv_weights *weights, int32_t
   return 1;
 }
 
-static int32_t count_kept(const dtmm_conv_weights *weights, int32_t positions) {
+static int32_t count_kept(const dtmm_conv_params *conv, const dtmm_conv_weights *weights) {
+  const int32_t bytes = weights->out_channels * ((conv->kernel_h * conv->kernel_w + 7) / 8);
   int32_t kept = 0;
-  const int32_t bytes = weights->out_channels * ((positions + 7) / 8);
   DTMM_NO_UNROLL
   for (int32_t i = 0; i < bytes; ++i) kept += __builtin_popcount(weights->index[i]);
   return kept;
@@ -170,13 +124,14 @@ size_t dtmm_conv_fwcs_s8_get_buffer_size(const dtmm_conv_params *conv,
                                          const dtmm_conv_weights *weights, const dtmm_tensor *in,
                                          const dtmm_tensor *out) {
   (void)in, (void)out;
-  const int32_t positions = conv->kernel_h * conv->kernel_w;
-  int32_t entries = count_kept(weights, positions);
-  if (kernel_of_neighbours(conv, weights->in_stride) == NULL) {
-    const int32_t runs_per_row = conv->dilation_w == 1 ? (conv->kernel_w + 1) / 2 : conv->kernel_w;
-    entries = 2 * dtmm_min(entries, weights->out_channels * conv->kernel_h * runs_per_row);
+  if (weights->kernel != NULL && weights->stream != NULL) return 0;
+  const int32_t filters = weights->out_channels, kept = count_kept(conv, weights);
+  if (weights->kernel != NULL) {
+    return dtmm_conv_runs_entries(conv, filters, &kept) * sizeof(uint16_t);
   }
-  return (size_t)(positions + weights->out_channels + entries) * sizeof(uint16_t);
+  const int32_t per_row = conv->dilation_w == 1 ? (conv->kernel_w + 1) / 2 : conv->kernel_w;
+  const int32_t runs = dtmm_min(kept, filters * conv->kernel_h * per_row);
+  return (size_t)(conv->kernel_h * conv->kernel_w + filters + 2 * runs) * sizeof(uint16_t);
 }
 
 dtmm_status dtmm_conv_fwcs_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
@@ -188,14 +143,16 @@ dtmm_status dtmm_conv_fwcs_s8(const dtmm_conv_params *conv, const dtmm_conv_weig
   }
   const size_t positions = (size_t)(conv->kernel_h * conv->kernel_w);
   const size_t words = scratch_size / sizeof(uint16_t);
-  if (words < positions) return DTMM_NO_SPACE;
+  if (weights->kernel != NULL && weights->stream != NULL) {
+    return dtmm_conv_runs(conv, weights, in, out, NULL, 0);
+  }
+  if (words < 1 || (weights->kernel == NULL && words < positions)) return DTMM_NO_SPACE;
   if (scratch == NULL || !dtmm_aligned4(scratch)) return DTMM_BAD_ARGUMENT;
+  if (weights->kernel != NULL) return dtmm_conv_runs(conv, weights, in, out, scratch, words);
   uint16_t *offsets = scratch;
   uint16_t *stream = offsets + positions;
   dtmm_window_offsets(conv, in, 1, offsets);
-  const dtmm_tile_kernel neighbours = kernel_of_neighbours(conv, weights->in_stride);
-  if (!expand_masks(weights, (int32_t)positions, offsets, neighbours == NULL, stream,
-                    words - positions)) {
+  if (!expand_masks(weights, (int32_t)positions, offsets, stream, words - positions)) {
     return DTMM_NO_SPACE;
   }
   dtmm_tile_job job = {.weights = weights->weights,
@@ -204,11 +161,7 @@ dtmm_status dtmm_conv_fwcs_s8(const dtmm_conv_params *conv, const dtmm_conv_weig
                        .out_channels = weights->out_channels,
                        .in_stride = weights->in_stride,
                        .output = conv->output};
-  if (neighbours != NULL) {
-    dtmm_walk_tiles(conv, in, out, &job, neighbours, tile_of_filterlets);
-  } else {
-    dtmm_walk_tiles(conv, in, out, &job, tile_of_runs, tile_of_runs);
-  }
+  dtmm_walk_tiles(conv, in, out, &job, tile_of_runs, tile_of_runs);
   dtmm_fill_halo(out, conv->output.zero_point);
   return DTMM_OK;
 }

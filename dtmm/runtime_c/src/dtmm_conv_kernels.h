@@ -102,16 +102,16 @@ DTMM_INLINE void dtmm_add_products(const dtmm_tile_job *job, const int8_t *w, co
     s3 += w[i] * DTMM_INPUT(x3[i]);
     weights += w[i];
   }
-  sums[0] += s0 - DTMM_INPUT_OFFSET * weights;
-  sums[1] += s1 - DTMM_INPUT_OFFSET * weights;
-  sums[2] += s2 - DTMM_INPUT_OFFSET * weights;
-  sums[3] += s3 - DTMM_INPUT_OFFSET * weights;
+  sums[0] = dtmm_add_wrapping(sums[0], s0 - DTMM_INPUT_OFFSET * weights);
+  sums[1] = dtmm_add_wrapping(sums[1], s1 - DTMM_INPUT_OFFSET * weights);
+  sums[2] = dtmm_add_wrapping(sums[2], s2 - DTMM_INPUT_OFFSET * weights);
+  sums[3] = dtmm_add_wrapping(sums[3], s3 - DTMM_INPUT_OFFSET * weights);
 }
 
 DTMM_INLINE int8_t dtmm_finish(const dtmm_tile_job *job, const dtmm_channel_params *channel,
                                int32_t sum) {
   const int32_t v = dtmm_requantize(sum, channel->multiplier, channel->shift);
-  return (int8_t)dtmm_clamp(v + job->output.zero_point, &job->output);
+  return (int8_t)dtmm_clamp(dtmm_add_wrapping(v, job->output.zero_point), &job->output);
 }
 
 #endif

@@ -7,6 +7,7 @@ uint32_t dtmm_crc32(const uint8_t *bytes, size_t size) {
       0x4DB26158u, 0x5005713Cu, 0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu,
       0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu};
   uint32_t crc = 0xFFFFFFFFu;
+  DTMM_NO_UNROLL
   for (; size > 0; --size) {
     crc ^= *bytes++;
     crc = table[crc & 15] ^ crc >> 4;

@@ -35,11 +35,13 @@ static dtmm_status read_header(const uint8_t *blob, dtmm_fwcs_layer *layer) {
 }
 
 /* The number of bits set in `bits` bits, or SIZE_MAX if a bit of the last byte beyond them is set. */
-static size_t count_bits(const uint8_t *bytes, size_t bits) {
+DTMM_NO_INLINE static size_t count_bits(const uint8_t *bytes, size_t bits) {
   size_t count = 0;
+  DTMM_NO_UNROLL
   for (; bits > 0; bits = bits > 8 ? bits - 8 : 0) {
     uint32_t byte = *bytes++;
     if (bits < 8 && byte >> bits != 0) return SIZE_MAX;
+    DTMM_NO_UNROLL
     for (; byte != 0; byte &= byte - 1) ++count;
   }
   return count;
@@ -50,6 +52,7 @@ static int masks_keep(const dtmm_fwcs_layer *layer, const uint8_t *masks, size_t
   const size_t filters = (size_t)layer->weights.out_channels;
   if (layer->form == DTMM_FWCS_STORED) return count_bits(masks, filters * positions) == filterlets;
   size_t count = 0;
+  DTMM_NO_UNROLL
   for (size_t filter = 0; filter < filters; ++filter, masks += (positions + 7) / 8) {
     const size_t bits = count_bits(masks, positions);
     if (bits == SIZE_MAX) return 0;
@@ -61,6 +64,7 @@ static int masks_keep(const dtmm_fwcs_layer *layer, const uint8_t *masks, size_t
 /* The ranges that every operator relies on without checking. */
 static int params_are_valid(const dtmm_fwcs_layer *layer, const uint8_t *params) {
   const size_t filters = (size_t)layer->weights.out_channels;
+  DTMM_NO_UNROLL
   for (size_t filter = 0; filter < filters; ++filter) {
     const dtmm_channel_params p = dtmm_fwcs_params(layer->form, params, filters, filter);
     if (p.multiplier < 0 || p.shift < -31 || p.shift > 30) return 0;
@@ -70,7 +74,9 @@ static int params_are_valid(const dtmm_fwcs_layer *layer, const uint8_t *params)
 
 /* The kernels multiply whole vectors, with whatever lies between the input's pixels. */
 static int padding_is_zero(const dtmm_fwcs_layer *layer, const uint8_t *weights) {
+  DTMM_NO_UNROLL
   for (int32_t n = layer->filterlets; n > 0; --n, weights += layer->weights.in_stride) {
+    DTMM_NO_UNROLL
     for (int32_t i = layer->in_channels; i < layer->weights.in_stride; ++i) {
       if (weights[i] != 0) return 0;
     }

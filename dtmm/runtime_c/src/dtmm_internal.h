@@ -37,6 +37,12 @@ DTMM_INLINE int32_t dtmm_clamp(int32_t value, const dtmm_output_params *output) 
   return dtmm_min(dtmm_max(value, output->activation_min), output->activation_max);
 }
 
+/* Sums near the ends of int32 wrap, as MVE's do and TFLM's on two's complement machines: parameters
+ * may hold any bias. */
+DTMM_INLINE int32_t dtmm_add_wrapping(int32_t a, int32_t b) {
+  return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+
 /* gemmlowp's SaturatingRoundingDoublingHighMul: round(a * b / 2^31), ties towards +infinity. */
 DTMM_INLINE int32_t dtmm_doubling_high_mul(int32_t a, int32_t b) {
   if (a == b && a == INT32_MIN) return INT32_MAX;
@@ -71,6 +77,8 @@ DTMM_INLINE int dtmm_same_shape(const dtmm_tensor *a, const dtmm_tensor *b) {
   return a->height == b->height && a->width == b->width && a->channels == b->channels;
 }
 
+DTMM_INLINE int dtmm_is_int8(int32_t value) { return value >= INT8_MIN && value <= INT8_MAX; }
+
 DTMM_INLINE int dtmm_output_is_valid(const dtmm_output_params *o) {
   return o->zero_point >= INT8_MIN && o->zero_point <= INT8_MAX &&
          o->activation_min >= INT8_MIN && o->activation_max <= INT8_MAX &&
@@ -85,6 +93,17 @@ DTMM_INLINE int8_t *dtmm_pixel(const dtmm_tensor *t, int32_t y, int32_t x) {
 DTMM_INLINE int dtmm_rows_are_dense(const dtmm_tensor *t) {
   return t->pixel_stride == t->channels;
 }
+
+/* A view of `channels` of a tensor's channels from `first` on, without a halo. */
+DTMM_INLINE dtmm_tensor dtmm_channel_range(const dtmm_tensor *t, int32_t first, int32_t channels) {
+  const dtmm_tensor range = {t->data + first, t->height,     t->width, channels,
+                             t->pixel_stride, t->row_stride, 0};
+  return range;
+}
+
+/* Copies the pixels of `in` to those of `out`, of the same shape; no halo. Unlike a tensor's own,
+ * the strides of `in` may skip pixels. */
+void dtmm_copy_image(const dtmm_tensor *in, const dtmm_tensor *out);
 
 /* Writes `zero_point` into the halo of `t`; of each run of halo pixels the last one's bytes beyond
  * its channels are left alone, so that a view of a channel range never writes outside its buffer. */

@@ -17,6 +17,10 @@ typedef struct {
   dtmm_output_params output;
 } dtmm_conv_params;
 
+/** A kernel specialised to one in_stride, for 3x3 and other windows; see dtmm/kernels.h. A program
+ * holds the code of those it names. */
+typedef struct dtmm_conv_kernel dtmm_conv_kernel;
+
 /** Prepared weights: opaque to the caller, made by the generator (dtmm.storage) or, from FWCS
  * bytes, by dtmm_fwcs_open(). The three arrays may lie in different memories.
  *   weights  dense: [C_out][kh*kw][in_stride]; FWCS: the kept filterlets only, filter by filter,
@@ -24,21 +28,43 @@ typedef struct {
  *            stride).
  *   index    dense: NULL; FWCS: one bit mask of kh*kw bits per filter, ceil(kh*kw / 8) bytes each,
  *            position p = ky*kw + kx is bit p % 8 of byte p / 8.
- *   params   [C_out] */
+ *   params   [C_out]
+ *   kernel   NULL: the looped kernel, which takes any shape. Else one of dtmm/kernels.h, made for
+ *            this in_stride: faster, where dtmm_conv_kernel_fits().
+ *   stream   for a kernel only: NULL, or what dtmm_conv_list_runs() makes of `index` for this input's
+ *            strides, ahead of time: it takes flash (2 bytes for each run, each filter without any,
+ *            and the end), saves scratch memory and the time to list the runs in every call. */
 typedef struct {
   int32_t out_channels;
   int32_t in_stride;
   const int8_t *weights;
   const uint8_t *index;
   const dtmm_channel_params *params;
+  const dtmm_conv_kernel *kernel;
+  const uint16_t *stream;
 } dtmm_conv_weights;
+
+/** Whether weights->kernel can run this convolution; true where it is NULL. It wants its own
+ * in_stride, input rows a multiple of 16 bytes apart, a window that spans less than 128 KiB of the
+ * input, a horizontal stride of 1, an output at least as wide and as high as its tile, which spans
+ * less than 64 KiB, and channel shifts that are all negative. */
+int dtmm_conv_kernel_fits(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                          const dtmm_tensor *in, const dtmm_tensor *out);
+
+/** Lists the runs of neighbouring filterlets of all filters of FWCS weights, for
+ * dtmm_conv_weights.stream of a layer whose input view has the strides of `in` (its data is not
+ * read). Returns the number of entries, or 0 if they do not fit; they are at most what
+ * dtmm_conv_fwcs_s8_get_buffer_size() says. (Without an index: those of up to 16 filters, which the
+ * dense operator repeats.) */
+size_t dtmm_conv_list_runs(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                           const dtmm_tensor *in, uint16_t *stream, size_t entries);
 
 /** Every window pixel must exist in the input view: pad_top, pad_left and what the output's size
  * implies at the bottom and right are <= in->halo. in->pixel_stride == weights->in_stride, both a
  * multiple of 16; in->row_stride a multiple of 4; in->data, weights and scratch 4-byte aligned; a
  * window spans at most 256 KiB of the input. The output may have any strides and no alignment; its
- * halo is written too. Scratch is used during the call only; its size is the same on every machine
- * (dtmm.storage computes it from counts). */
+ * halo is written too. DTMM_UNSUPPORTED where weights->kernel does not fit. Scratch is used during
+ * the call only; its size is the same on every machine (dtmm.storage computes it from counts). */
 dtmm_status dtmm_conv_dense_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                                const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
                                size_t scratch_size);

@@ -1,0 +1,68 @@
+/* Convolution by runs: the interface between dtmm_conv_runs() and the kernels behind
+ * dtmm_conv_kernel, which are assembly (generate/run_kernels.py) or dtmm_run_portable(). */
+#ifndef DTMM_RUN_H
+#define DTMM_RUN_H
+
+#include "dtmm_conv_internal.h"
+
+#define DTMM_RUN_PIXELS 8
+
+/* Entries of the stream: the offset of a run's first pixel in the window, in units of 2 bytes, or'ed
+ * with the kind. Offsets are multiples of 16 bytes, so the three lowest bits are free. */
+#define DTMM_RUN_UNIT 2
+#define DTMM_RUN_OFFSET_MAX (65535 / 8 * 8 * DTMM_RUN_UNIT)
+#define DTMM_RUN_KIND 7u
+#define DTMM_RUN_STOP 0u    /* the list ends */
+#define DTMM_RUN_LENGTH 3u  /* 1..3 filterlets; none only of an empty filter */
+#define DTMM_RUN_FIRST 4u   /* first of a filter: the one before is complete */
+#define DTMM_RUN_LONGEST 3
+
+/* Filters that share a copy of the list of a dense filter, so that it rarely starts again. */
+#define DTMM_RUN_DENSE_FILTERS 16
+
+/* Some tiles beside each other. The assembly knows the order of these fields (run_kernels.JOB). */
+typedef struct {
+  const int8_t *in; /* first pixel of the first tile's window */
+  int8_t *out;
+  const int8_t *weights;
+  const uint16_t *stream; /* the filters' runs and an end */
+  const uint16_t *again;  /* where the list goes on behind its end, in all `rounds` times */
+  const dtmm_channel_params *params;
+  int32_t rounds, tiles;
+  int32_t in_step, out_step; /* bytes from tile to tile */
+  int32_t in_row;            /* bytes between the input rows of a tile's rows of pixels */
+  int32_t zero_point;
+  uint16_t offsets[DTMM_RUN_PIXELS]; /* of the output pixels 0, 4, 1, 5, 2, 6, 3, 7, in bytes */
+  int16_t low[DTMM_RUN_PIXELS], high[DTMM_RUN_PIXELS];
+  const dtmm_conv_kernel *kernel;
+} dtmm_run_job;
+
+struct dtmm_conv_kernel {
+  int32_t in_stride;
+  int32_t rows, columns; /* of a tile, DTMM_RUN_PIXELS in all */
+  void (*run)(const dtmm_run_job *job);
+};
+
+/* The kernels in plain C, where there is no MVE. */
+void dtmm_run_portable(const dtmm_run_job *job);
+
+/* Positions of a kernel that are looked at together. */
+#define DTMM_RUN_GROUP 24
+
+/* Whether filterlets at neighbouring columns make a run; none reaches over a multiple of
+ * DTMM_RUN_LONGEST columns. */
+DTMM_INLINE int dtmm_runs_join(const dtmm_conv_params *conv) {
+  return conv->dilation_w == 1 && conv->kernel_w <= DTMM_RUN_GROUP;
+}
+
+/* Entries of the stream at most: for *kept filterlets of FWCS weights, or NULL for dense ones. */
+size_t dtmm_conv_runs_entries(const dtmm_conv_params *conv, int32_t filters, const int32_t *kept);
+
+/* Convolution with weights->kernel; dense where weights->index is NULL. `entries` is the size of
+ * `stream`, which weights->stream makes unnecessary. The caller has checked that views, weights and
+ * parameters are valid and vectorisable. */
+dtmm_status dtmm_conv_runs(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                           const dtmm_tensor *in, const dtmm_tensor *out, uint16_t *stream,
+                           size_t entries);
+
+#endif

@@ -1,0 +1,50 @@
+"""Kernel ids: one concrete implementation of an operator each, and which of them fit a layer.
+
+"conv_dense" and "conv_fwcs" take any shape; "conv_fwcs_c64_1x8" is the run kernel for pixels 64
+bytes apart that computes tiles of 1 x 8 output pixels (dtmm/runtime_c/generate/run_kernels.py).
+"""
+
+from __future__ import annotations
+
+from dtmm.runtime_c import RUN_STRIDES, RUN_TILES
+
+CONV_IM2COL = "conv_im2col"
+CONV_DENSE = "conv_dense"
+CONV_FWCS = "conv_fwcs"
+
+RUN_VARIANTS = tuple(f"c{stride}_{rows}x{columns}" for stride in RUN_STRIDES
+                     for rows, columns in RUN_TILES)  # fmt: skip
+"""What a run kernel is specialised to: dtmm_conv_kernel_<variant> in C."""
+
+_FAMILIES = (CONV_DENSE, CONV_FWCS)
+
+
+def family(kernel_id: str) -> str:
+    """The operator behind a kernel id: `conv_fwcs` of `conv_fwcs_c64_1x8`."""
+    return next((name for name in _FAMILIES if kernel_id.startswith(f"{name}_c")), kernel_id)
+
+
+def variant(kernel_id: str) -> str | None:
+    """The run kernel behind a kernel id: `c64_1x8` of `conv_fwcs_c64_1x8`; None: looped."""
+    return kernel_id[len(family(kernel_id)) + 1 :] or None
+
+
+def run_variant(in_stride: int, stride_w: int, out_hw: tuple[int, int]) -> str | None:
+    """The run kernel that fits a convolution best, None where none fits.
+
+    Args:
+        in_stride: bytes between input pixels. stride_w: the horizontal stride.
+        out_hw: height and width of the output, in pixels.
+    """
+    if in_stride not in RUN_STRIDES or stride_w != 1:
+        return None
+    fitting = [(r, c) for r, c in RUN_TILES if r <= out_hw[0] and c <= out_hw[1]]
+    return f"c{in_stride}_{fitting[0][0]}x{fitting[0][1]}" if fitting else None
+
+
+def kernel_ids(
+    family_id: str, in_stride: int, stride_w: int, out_hw: tuple[int, int]
+) -> tuple[str, ...]:
+    """Every kernel of a family that can run a convolution, the looped one first."""
+    name = run_variant(in_stride, stride_w, out_hw)
+    return (family_id,) if name is None else (family_id, f"{family_id}_{name}")
