@@ -118,11 +118,17 @@ class BudgetConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The solver, the relative gap it must prove, and its time limit (seconds)."""
+    """The solver, the relative gap it must prove, and its time limit (seconds).
+
+    `loss_model`: "scores" sums the importance scores; "measured" and "calibrated" also need
+    `sensitivity`, a CSV of measured losses (`dtmm.planning.sensitivity`).
+    """
 
     solver: str = "highs"
     gap: Share = Share(1e-4)
     time_limit_s: Positive = Positive(120.0)
+    loss_model: str = "scores"
+    sensitivity: str | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Stage:
         sections: sections of the configuration that its result depends on.
         outputs: files or folders it writes into the run folder.
         function: does the work; returns a one-line summary.
+        files: settings that name a file of the user's (`section.key`) whose contents matter.
         runtime: whether its result depends on the C runtime's code.
         version: raise it when the stage's meaning changes, so that old results are not reused.
     """
@@ -47,6 +48,7 @@ class Stage:
     sections: tuple[str, ...]
     outputs: tuple[str, ...]
     function: Callable[[Context], str]
+    files: tuple[str, ...] = ()
     runtime: bool = False
     version: int = 1
 
@@ -108,7 +110,19 @@ def _stage_key(context: Context, stage: Stage) -> str:
         "settings": settings,
         "inputs": inputs,
         # What a stage reads besides files of the run folder.
+        "files": _named_files(context, stage),
         "source": context.source.identity() if "data" in stage.sections else None,
         "runtime": runtime_c.digest() if stage.runtime else None,
     }
     return key_of(parts)
+
+
+def _named_files(context: Context, stage: Stage) -> dict[str, str]:
+    """Digests of the user's files that the settings name; the stage itself says if one is gone."""
+    values = {}
+    for name in stage.files:
+        section, key = name.split(".")
+        value = getattr(getattr(context.config, section), key)
+        if value is not None and Path(value).is_file():
+            values[name] = digest(Path(value))
+    return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from dtmm.config import Config
 from dtmm.deploy.arena import plan_arena
@@ -11,7 +12,9 @@ from dtmm.latency.base import CostModel
 from dtmm.latency.code_size import CodeSize
 from dtmm.network.ir import Conv2D, Network
 from dtmm.planning import Layout, Levels, formulate, layout
+from dtmm.planning.loss_models import loss_model
 from dtmm.planning.schedule_cost import conv_scratch
+from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler import Budgets, Problem, Schedule, solve
 
@@ -36,18 +39,7 @@ def schedule_within_plan(
     """
     place = layout(folded)
     budget = config.budget
-    budgets = Budgets(flash=budget.flash, sram=budget.sram, loss=budget.max_loss)
-    problem = formulate(
-        folded,
-        importance,
-        cost_model,
-        place,
-        budgets,
-        levels(config),
-        code.kernels,
-        fixed_flash=code.fixed(len(folded.ops)),
-        fixed_sram=budget.stack,
-    )
+    problem = first_problem(config, folded, importance, cost_model, code)
     settings = config.schedule
     for rounds in range(1, MOST_ROUNDS + 1):
         found = solve(problem, settings.solver, settings.gap, settings.time_limit_s)
@@ -61,6 +53,35 @@ def schedule_within_plan(
     raise InfeasibleError(
         f"no schedule found in {MOST_ROUNDS} rounds whose memory plan fits sram={budget.sram} B; "
         f"the last one needs {planned} B"
+    )
+
+
+def first_problem(
+    config: Config,
+    folded: Network,
+    importance: Importance,
+    cost_model: CostModel,
+    code: CodeSize,
+) -> Problem:
+    """The problem as the settings state it, before any row is tightened.
+
+    Raises:
+        ConfigError: an unknown loss model, or one without the sensitivity table it needs.
+        DtmmError: as `formulate`.
+    """
+    budget, settings = config.budget, config.schedule
+    table = None if settings.sensitivity is None else Sensitivity.load(Path(settings.sensitivity))
+    return formulate(
+        folded,
+        importance,
+        cost_model,
+        layout(folded),
+        Budgets(flash=budget.flash, sram=budget.sram, loss=budget.max_loss),
+        levels(config),
+        code.kernels,
+        fixed_flash=code.fixed(len(folded.ops)),
+        fixed_sram=budget.stack,
+        loss_model=loss_model(settings.loss_model, table),
     )
 
 

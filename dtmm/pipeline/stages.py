@@ -38,6 +38,7 @@ STAGES: tuple[Stage, ...] = (
         sections=("table", "budget", "schedule"),
         outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm"),
         function=prune_stages.schedule,
+        files=("schedule.sensitivity",),
     ),
     Stage(
         name="finetune",

@@ -1,12 +1,12 @@
 """The estimated loss of every choice, from importance scores: the table `formulate` limits.
 
-A first-order sum: every removed channel costs its group's score, every removed filterlet of a kept
-filter its own. Another estimator replaces this file's one function.
+A sum, equation (5) of docs/scheduler.md: every removed channel costs its group's score, every
+removed filterlet of a kept filter its own. `loss_models` has other estimators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +35,23 @@ class LossTables:
     convs: Mapping[str, Floats]
 
 
-def loss_tables(folded: Network, importance: Importance, levels: Levels) -> LossTables:
-    """The loss of each choice of `choices(folded, levels)`.
+LossModel = Callable[[Choices, Importance], LossTables]
+"""Estimates the loss of every choice; see `dtmm.planning.loss_models`."""
+
+
+def loss_tables(
+    folded: Network, importance: Importance, levels: Levels, model: LossModel | None = None
+) -> LossTables:
+    """The loss of each choice of `choices(folded, levels)`; `model` defaults to `sum_of_scores`.
 
     Raises:
-        DtmmError: scores are missing, mis-shaped, negative or not finite.
+        DtmmError: scores or measurements are missing, mis-shaped, negative or not finite.
     """
-    options = choices(folded, levels)
+    return (model or sum_of_scores)(choices(folded, levels), importance)
+
+
+def sum_of_scores(options: Choices, importance: Importance) -> LossTables:
+    """The plain sum: what the paper does with first-order Taylor scores."""
     groups = {
         name: _group_loss(name, counts, importance) for name, counts in options.levels.items()
     }

@@ -8,6 +8,7 @@ from dtmm.config import ImportanceConfig
 from dtmm.data.dataset import Dataset
 from dtmm.errors import ConfigError
 from dtmm.network.ir import Network
+from dtmm.pruning.fisher import fisher
 from dtmm.pruning.importance import Importance
 from dtmm.pruning.magnitude import magnitude
 from dtmm.pruning.taylor import taylor
@@ -18,6 +19,7 @@ Criterion = Callable[[Network, Iterable[Batch]], Importance]
 """Scores of all units from training batches; BN statistics frozen, the network unchanged."""
 
 CRITERIA: Mapping[str, Criterion] = {
+    "fisher": fisher,
     "magnitude": magnitude,
     "taylor": taylor,
     "taylor_squared": taylor_squared,

@@ -14,7 +14,15 @@ import numpy.typing as npt
 
 from dtmm.errors import DtmmError
 from dtmm.network.groups import ChannelGroup, channel_groups
-from dtmm.network.ir import BatchNorm, Conv2D, FullyConnected, Network, Shape
+from dtmm.network.ir import (
+    BatchNorm,
+    Binary,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Network,
+    Shape,
+)
 from dtmm.planning.nouns import Selection
 
 Mask = npt.NDArray[np.bool_]
@@ -88,6 +96,12 @@ def _narrow_params(network: Network, kept: Mapping[str, Mask]) -> dict[str, Arra
             narrow(op.weight, op.output, 0)
             narrow(op.bias, op.output, 0)
             narrow(op.weight, op.input, params[op.weight].ndim - 1)
+        elif isinstance(op, DepthwiseConv2D):
+            narrow(op.weight, op.output, 0)
+            narrow(op.bias, op.output, 0)
+        elif isinstance(op, Binary):
+            if op.constant is not None and params[op.constant].size > 1:
+                narrow(op.constant, op.output, 0)
         elif isinstance(op, BatchNorm):
             for key in (op.scale, op.shift, op.mean, op.variance):
                 narrow(key, op.output, 0)

@@ -7,26 +7,56 @@
 
 from __future__ import annotations
 
-from dtmm.scheduler.evaluate import Decision, Totals, evaluate
-from dtmm.scheduler.problem import Budgets, Group, Layer, MemoryStep, Problem, Schedule
+from dtmm.scheduler.evaluate import Decision, Totals, distance, evaluate, objective_value
+from dtmm.scheduler.problem import (
+    METRICS,
+    Budgets,
+    Concat,
+    Exclusion,
+    Group,
+    Layer,
+    MemoryStep,
+    Metric,
+    Objective,
+    Problem,
+    Schedule,
+)
 from dtmm.scheduler.solve import solve
-from dtmm.scheduler.solvers import SOLVERS, Solver, get_solver, list_solvers
+from dtmm.scheduler.solvers import (
+    SOLVERS,
+    Outcome,
+    Settings,
+    Solver,
+    all_solvers,
+    get_solver,
+    list_solvers,
+)
 from dtmm.scheduler.validate import validate
 
 __all__ = [
+    "METRICS",
     "SOLVERS",
     "Budgets",
+    "Concat",
     "Decision",
+    "Exclusion",
     "Group",
     "Layer",
     "MemoryStep",
+    "Metric",
+    "Objective",
+    "Outcome",
     "Problem",
     "Schedule",
+    "Settings",
     "Solver",
     "Totals",
+    "all_solvers",
+    "distance",
     "evaluate",
     "get_solver",
     "list_solvers",
+    "objective_value",
     "solve",
     "validate",
 ]

@@ -181,7 +181,7 @@ def test_kernel_code_is_paid_once_and_can_change_the_choice() -> None:
 class _Cheat(Highs):
     """Returns the unpruned network whatever the budgets say."""
 
-    def minimise(self, problem, objective, gap, time_limit_s, threads):  # type: ignore[no-untyped-def]
+    def minimise(self, problem, settings):  # type: ignore[no-untyped-def]
         levels = (0,) * len(problem.groups)
         return Outcome("optimal", Decision(levels, (0,) * len(problem.layers)), 0.0)
 

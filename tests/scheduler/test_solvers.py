@@ -11,8 +11,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dtmm.errors import InfeasibleError
-from dtmm.scheduler import Budgets, Group, Layer, MemoryStep, Problem, solve
-from dtmm.scheduler.solvers import get_solver
+from dtmm.scheduler import Budgets, Group, Layer, MemoryStep, Objective, Problem, solve
+from dtmm.scheduler.solvers import Settings, get_solver
 
 SETTINGS = settings(max_examples=max(200, settings.default.max_examples))
 METRICS = ("latency", "flash", "sram", "loss")
@@ -130,7 +130,7 @@ def _brute(problem: Problem, metric: str) -> float | None:
 def test_all_exact_solvers_agree_with_enumeration(problem: Problem) -> None:
     best = _brute(problem, "latency")
     event("infeasible" if best is None else "feasible")
-    for name in ("highs", "cbc", "brute_force"):
+    for name in ("lagrangian", "highs", "cbc", "brute_force"):
         if best is None:
             with pytest.raises(InfeasibleError):
                 solve(problem, name)
@@ -147,7 +147,7 @@ def test_all_exact_solvers_agree_with_enumeration(problem: Problem) -> None:
 def test_heuristics_keep_the_budgets_and_never_beat_the_optimum(problem: Problem) -> None:
     best = _brute(problem, "latency")
     for name in ("greedy", "uniform"):
-        outcome = get_solver(name).minimise(problem, "latency", 0.0, 60.0, 1)
+        outcome = get_solver(name).minimise(problem, Settings(0.0))
         if outcome.decision is None:
             assert outcome.status == "unknown"
             continue
@@ -163,7 +163,8 @@ def test_heuristics_keep_the_budgets_and_never_beat_the_optimum(problem: Problem
 def test_every_metric_can_be_the_objective(problem: Problem, metric: str) -> None:
     best = _brute(problem, metric)
     for name in ("highs", "brute_force"):
-        outcome = get_solver(name).minimise(problem, metric, 0.0, 60.0, 1)
+        alone = dataclasses.replace(problem, objective=Objective.only(metric))
+        outcome = get_solver(name).minimise(alone, Settings(0.0))
         if best is None:
             assert outcome.status == "infeasible"
         else:

@@ -64,7 +64,6 @@ def test_the_unchanged_problem_is_valid() -> None:
         ("groups", {"flash": _bad((2,), -1)}, r"flash is -1.0 at \[1\]"),
         ("layers", {"input_group": 2}, "input_group is index 2, expected 0 to 1"),
         ("layers", {"output_group": -1}, "output_group is index -1"),
-        ("layers", {"output_group": 0}, "input_group and output_group are both 0"),
         ("layers", {"kernels": ()}, "no kernels"),
         ("layers", {"latency": np.ones((2, 2, 2))}, r"expected \(2, 2, 3\)"),
         ("layers", {"latency": _bad((2, 2, 3), np.inf)}, r"latency is inf at \[1, 1, 2\]"),

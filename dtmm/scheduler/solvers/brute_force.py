@@ -8,9 +8,9 @@ import time
 from typing import ClassVar
 
 from dtmm.errors import DtmmError
-from dtmm.scheduler.evaluate import Decision, Metric, broken_rules, evaluate
+from dtmm.scheduler.evaluate import Decision, broken_rules, evaluate, objective_value
 from dtmm.scheduler.problem import Problem
-from dtmm.scheduler.solvers.base import Outcome, Solver
+from dtmm.scheduler.solvers.base import Outcome, Settings, Solver
 
 MOST_DECISIONS = 2_000_000
 
@@ -20,17 +20,11 @@ class BruteForce(Solver):
 
     name: ClassVar[str] = "brute_force"
     exact: ClassVar[bool] = True
+    proves_bound: ClassVar[bool] = True
+    pool: ClassVar[bool] = True
     keeps_time_limit: ClassVar[bool] = True
-    needs: ClassVar[str] = "nothing"
 
-    @classmethod
-    def version(cls) -> str | None:
-        """It is part of this package."""
-        return "1"
-
-    def minimise(
-        self, problem: Problem, objective: Metric, gap: float, time_limit_s: float, threads: int
-    ) -> Outcome:
+    def minimise(self, problem: Problem, settings: Settings) -> Outcome:
         """See `Solver.minimise`; `gap` and `threads` are not needed.
 
         Raises:
@@ -44,7 +38,7 @@ class BruteForce(Solver):
                 f"problem {problem.name!r} has {count:.3g} decisions, "
                 f"expected at most {MOST_DECISIONS:,} for solver {self.name}"
             )
-        stop = time.perf_counter() + time_limit_s
+        stop = time.perf_counter() + settings.time_limit_s
         best: tuple[float, Decision] | None = None
         complete = True
         for picked in itertools.product(*choices):
@@ -53,7 +47,7 @@ class BruteForce(Solver):
                 break
             decision = Decision(picked[: len(problem.groups)], picked[len(problem.groups) :])
             totals = evaluate(problem, decision.levels, decision.options)
-            value = float(getattr(totals, objective))
+            value = objective_value(problem, totals)
             if (best is None or value < best[0]) and not broken_rules(problem, decision, totals):
                 best = (value, decision)
         if best is None:

@@ -6,106 +6,122 @@ import time
 from collections.abc import Iterator
 from typing import ClassVar
 
-from dtmm.scheduler.evaluate import (
-    Decision,
-    Metric,
-    Totals,
-    broken_rules,
-    evaluate,
-    limit,
-    step_bytes,
-)
+from dtmm.scheduler.evaluate import limit, summed_budgets
+from dtmm.scheduler.presolve import presolve
 from dtmm.scheduler.problem import Problem
-from dtmm.scheduler.solvers.base import Outcome, Solver
+from dtmm.scheduler.solvers.base import Outcome, Settings, Solver
+from dtmm.scheduler.solvers.walk import Walk, starting_point
 
 FREE = 1e-12
 """Loss increase (nat) below which a move counts as free: it then wins by its gain alone."""
 
+Variable = tuple[bool, int]
+"""(is a group, index)."""
+
+Move = tuple[tuple[bool, float], int]
+"""(free of loss, gain or gain per nat) and the index to move to."""
+
 
 class Greedy(Solver):
-    """From the first level and option of everything, first into the budgets, then down.
+    """From the least loss that fits the SRAM, first into the other budgets, then down.
 
-    A move is one group to any lower level (one level at a time would stop at padded channel counts
-    that save no SRAM) or one layer to another option. While flash or SRAM are over
-    budget the gain is the overshoot removed, after that the decrease of the objective.
+    A move is one group to any other level or one layer to another option. While a budget is
+    exceeded the gain is the overshoot removed, after that the decrease of the objective. Moves
+    that lower the loss as well are taken first. Each variable's best move is kept until one of its
+    neighbours moves.
     """
 
     name: ClassVar[str] = "greedy"
-    exact: ClassVar[bool] = False
     keeps_time_limit: ClassVar[bool] = True
-    needs: ClassVar[str] = "nothing"
 
-    @classmethod
-    def version(cls) -> str | None:
-        """It is part of this package."""
-        return "1"
-
-    def minimise(
-        self, problem: Problem, objective: Metric, gap: float, time_limit_s: float, threads: int
-    ) -> Outcome:
-        """See `Solver.minimise`; `gap` and `threads` mean nothing here."""
-        stop = time.perf_counter() + time_limit_s
-        here = Decision((0,) * len(problem.groups), (0,) * len(problem.layers))
-        while time.perf_counter() < stop:
-            there = _best_move(problem, objective, here)
-            if there is None:
-                break
-            here = there
-        totals = evaluate(problem, here.levels, here.options)
-        if broken_rules(problem, here, totals):
+    def minimise(self, problem: Problem, settings: Settings) -> Outcome:
+        """See `Solver.minimise`; `gap`, `threads` and `seed` mean nothing here."""
+        stop = time.perf_counter() + settings.time_limit_s
+        candidates = presolve(problem)
+        start = None if candidates.empty else starting_point(problem, candidates, "loss")
+        if start is None:
             return Outcome("unknown", None, 0.0)
-        return Outcome("feasible", here, 0.0)
+        walk = Walk(problem, candidates, start)
+        descend(walk, stop)
+        if walk.excess() > 0:
+            return Outcome("unknown", None, 0.0)
+        return Outcome("feasible", walk.decision, 0.0)
 
 
-def _moves(problem: Problem, here: Decision) -> Iterator[Decision]:
-    for g, group in enumerate(problem.groups):
-        for j in range(here.levels[g] + 1, len(group.levels)):
-            yield Decision(_with(here.levels, g, j), here.options)
-    for n, layer in enumerate(problem.layers):
-        for k in range(len(layer.kernels)):
-            if k != here.options[n]:
-                yield Decision(here.levels, _with(here.options, n, k))
-
-
-def _with(values: tuple[int, ...], index: int, value: int) -> tuple[int, ...]:
-    return (*values[:index], value, *values[index + 1 :])
-
-
-def _best_move(problem: Problem, objective: Metric, here: Decision) -> Decision | None:
-    """The allowed move with the largest gain per loss, None if no move gains anything."""
-    totals = evaluate(problem, here.levels, here.options)
-    over = _overshoot(problem, here, totals)
-    best: tuple[bool, float] | None = None
-    chosen = None
-    for there in _moves(problem, here):
-        after = evaluate(problem, there.levels, there.options)
-        if after.loss > limit(problem.budgets.loss) or not _allowed(problem, there):
+def descend(walk: Walk, stop: float) -> None:
+    """Move until nothing gains any more or the clock shows `stop`."""
+    variables = [(True, g) for g in walk.free]
+    variables += [(False, n) for n in range(len(walk.options))]
+    near = {variable: _neighbours(walk, variable) for variable in variables}
+    known: dict[Variable, Move | None] = {}
+    over = walk.excess("loss") > 0
+    while time.perf_counter() < stop:
+        for variable in variables:
+            if variable not in known:
+                known[variable] = _best_move(walk, variable)
+                if time.perf_counter() >= stop:
+                    return
+        moves = [(move, variable) for variable, move in known.items() if move is not None]
+        if not moves:
+            return
+        (_, index), variable = max(moves)
+        fresh = _best_move(walk, variable)  # budgets may have filled up since
+        if fresh is None or fresh[1] != index:
+            known[variable] = fresh
             continue
-        still = _overshoot(problem, there, after)
-        gain = over - still if over > 0 else getattr(totals, objective) - getattr(after, objective)
-        if gain <= 0 or (over <= 0 < still):
-            continue
-        extra = after.loss - totals.loss
-        score = (extra <= FREE, gain / max(extra, FREE))
-        if best is None or score > best:
-            best, chosen = score, there
-    return chosen
+        _set(walk, variable, index)
+        walk.forget()
+        for changed in near[variable]:
+            known.pop(changed, None)
+        if over and walk.excess("loss") <= 0:  # gains mean something else from now on
+            over = False
+            known.clear()
 
 
-def _allowed(problem: Problem, decision: Decision) -> bool:
-    return all(
-        layer.allowed[decision.levels[layer.input_group], decision.levels[layer.output_group], k]
-        for layer, k in zip(problem.layers, decision.options, strict=True)
+def _neighbours(walk: Walk, variable: Variable) -> set[Variable]:
+    """The variables whose gains a move changes: those that share a layer or a step with it."""
+    is_group, index = variable
+    groups = {index} if is_group else set()
+    layers = {index} if not is_group else set(walk.layers_of[index])
+    for concat in walk._containing(index) if is_group else ():
+        groups |= {concat.group, *concat.segments}
+        layers |= set(walk.layers_of[concat.group])
+    for n in layers:
+        layer = walk.problem.layers[n]
+        groups |= {layer.input_group, layer.output_group}
+    free = set(walk.free)
+    return {variable, *((True, g) for g in groups & free), *((False, n) for n in layers)}
+
+
+def _choices(walk: Walk, variable: Variable) -> Iterator[int]:
+    is_group, index = variable
+    now = walk.levels[index] if is_group else walk.options[index]
+    count = (
+        len(walk.problem.groups[index].levels)
+        if is_group
+        else len(walk.problem.layers[index].kernels)
     )
+    return (other for other in range(count) if other != now)
 
 
-def _overshoot(problem: Problem, decision: Decision, totals: Totals) -> float:
-    """How far flash and every step's SRAM are over budget, as shares of the budgets."""
-    over = 0.0
-    flash, sram = problem.budgets.flash, problem.budgets.sram
-    if flash is not None:
-        over += max(totals.flash - limit(flash), 0.0) / max(flash, 1.0)
-    if sram is not None:
-        used = step_bytes(problem, decision.levels, decision.options)
-        over += sum(max(size - limit(sram), 0.0) for size in used) / max(sram, 1.0)
-    return over
+def _set(walk: Walk, variable: Variable, index: int) -> bool:
+    is_group, n = variable
+    return walk.set_level(n, index) if is_group else walk.set_option(n, index)
+
+
+def _best_move(walk: Walk, variable: Variable) -> Move | None:
+    """The move of one variable with the largest gain per nat; None if no move gains anything."""
+    budgets = summed_budgets(walk.problem)
+    most_loss = limit(budgets.get("loss"))
+    loss, objective, over = walk.loss, walk.objective, walk.excess("loss")
+    best: Move | None = None
+    for index in _choices(walk, variable):
+        if not _set(walk, variable, index):
+            continue
+        extra, still = walk.loss - loss, walk.excess("loss")
+        gain = over - still if over > 0 else (objective - walk.objective) * (still <= 0)
+        if gain > 1e-12 * (1.0 if over > 0 else abs(objective)) and walk.loss <= most_loss:
+            move = ((extra <= FREE, gain / max(extra, FREE) if extra > FREE else gain), index)
+            best = move if best is None or move > best else best
+        walk.undo()
+    return best

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from abc import abstractmethod
 from typing import ClassVar
 
 import pulp
 
 from dtmm.errors import ToolchainError
-from dtmm.scheduler.evaluate import Metric
 from dtmm.scheduler.model import Model, build
-from dtmm.scheduler.presolve import presolve
+from dtmm.scheduler.presolve import Candidates, presolve
 from dtmm.scheduler.problem import Problem
-from dtmm.scheduler.solvers.base import Outcome, Solver
+from dtmm.scheduler.solvers.base import Outcome, Settings, Solver
 
 
 class PulpSolver(Solver):
     """A solver that PuLP drives; a subclass runs it and reports its dual bound."""
 
     exact: ClassVar[bool] = True
+    proves_bound: ClassVar[bool] = True
     keeps_time_limit: ClassVar[bool] = True
+    pool: ClassVar[bool] = True
 
     @abstractmethod
-    def run(
-        self, program: pulp.LpProblem, gap: float, time_limit_s: float, threads: int
-    ) -> float | None:
+    def run(self, program: pulp.LpProblem, settings: Settings) -> float | None:
         """Solve in place; returns the dual bound of the program's objective if it is known."""
 
-    def minimise(
-        self, problem: Problem, objective: Metric, gap: float, time_limit_s: float, threads: int
-    ) -> Outcome:
+    def minimise(self, problem: Problem, settings: Settings) -> Outcome:
         """See `Solver.minimise`."""
-        candidates = presolve(problem)
+        return self.minimise_among(problem, presolve(problem), settings)
+
+    def minimise_among(
+        self, problem: Problem, candidates: Candidates, settings: Settings
+    ) -> Outcome:
+        """The same over a part of the candidates; so is what "infeasible" says."""
         if candidates.empty:
             return Outcome("infeasible", None, 0.0)
-        model = build(problem, candidates, objective)
+        started = time.perf_counter()
+        model = build(problem, candidates)
+        left = max(settings.time_limit_s - (time.perf_counter() - started), 0.1)
         try:
-            bound = self.run(model.program, gap, time_limit_s, threads)
+            bound = self.run(model.program, dataclasses.replace(settings, time_limit_s=left))
         except pulp.PulpSolverError as error:
             raise ToolchainError(f"solver {self.name} failed: {error}") from error
-        return _read(model, gap, bound)
+        return _read(model, settings.gap, bound)
 
 
 def _read(model: Model, gap: float, bound: float | None) -> Outcome:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pulp
 
+from dtmm.scheduler.solvers.base import Settings
 from dtmm.scheduler.solvers.pulp_base import PulpSolver
 
 LOWER_BOUND = re.compile(r"^Lower bound:\s+(\S+)", re.MULTILINE)
@@ -35,16 +36,14 @@ class Cbc(PulpSolver):
             warnings.simplefilter("ignore")
             return pulp.PULP_CBC_CMD(msg=False, **options)
 
-    def run(
-        self, program: pulp.LpProblem, gap: float, time_limit_s: float, threads: int
-    ) -> float | None:
+    def run(self, program: pulp.LpProblem, settings: Settings) -> float | None:
         """See `PulpSolver.run`."""
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "cbc.log"
             command = self._command(
-                gapRel=gap,
-                timeLimit=time_limit_s,
-                threads=threads if threads > 1 else None,
+                gapRel=settings.gap,
+                timeLimit=settings.time_limit_s,
+                threads=settings.threads if settings.threads > 1 else None,
                 logPath=str(log),
                 options=["primalTolerance 1e-9", "integerTolerance 1e-9"],
             )

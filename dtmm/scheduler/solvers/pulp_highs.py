@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pulp
 
+from dtmm.scheduler.solvers.base import Settings
 from dtmm.scheduler.solvers.pulp_base import PulpSolver
 
 TIGHT = 1e-9
@@ -28,9 +29,7 @@ class Highs(PulpSolver):
             return None
         return importlib.metadata.version("highspy")
 
-    def run(
-        self, program: pulp.LpProblem, gap: float, time_limit_s: float, threads: int
-    ) -> float | None:
+    def run(self, program: pulp.LpProblem, settings: Settings) -> float | None:
         """See `PulpSolver.run`."""
         import highspy
 
@@ -39,9 +38,9 @@ class Highs(PulpSolver):
         program.solve(
             pulp.HiGHS(
                 msg=False,
-                gapRel=gap,
-                timeLimit=time_limit_s,
-                threads=threads,
+                gapRel=settings.gap,
+                timeLimit=settings.time_limit_s,
+                threads=settings.threads,
                 presolve="off",  # HiGHS 1.15 presolves a feasible program to "infeasible"
                 mip_feasibility_tolerance=TIGHT,
                 primal_feasibility_tolerance=TIGHT,

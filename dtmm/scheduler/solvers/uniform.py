@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
-from dtmm.scheduler.evaluate import Decision, Metric, broken_rules, evaluate
+from dtmm.scheduler.evaluate import Decision, broken_rules, evaluate, objective_value
 from dtmm.scheduler.problem import Problem
-from dtmm.scheduler.solvers.base import Outcome, Solver
+from dtmm.scheduler.solvers.base import Outcome, Settings, Solver
+from dtmm.scheduler.solvers.walk import completed
 
 
 class Uniform(Solver):
@@ -16,27 +18,24 @@ class Uniform(Solver):
     """
 
     name: ClassVar[str] = "uniform"
-    exact: ClassVar[bool] = False
-    keeps_time_limit: ClassVar[bool] = False
-    needs: ClassVar[str] = "nothing"
+    keeps_time_limit: ClassVar[bool] = True
 
-    @classmethod
-    def version(cls) -> str | None:
-        """It is part of this package."""
-        return "1"
-
-    def minimise(
-        self, problem: Problem, objective: Metric, gap: float, time_limit_s: float, threads: int
-    ) -> Outcome:
-        """See `Solver.minimise`; `gap`, `time_limit_s` and `threads` mean nothing here."""
+    def minimise(self, problem: Problem, settings: Settings) -> Outcome:
+        """See `Solver.minimise`; `gap`, `threads` and `seed` mean nothing here."""
+        stop = time.perf_counter() + settings.time_limit_s
         level_counts = [len(group.levels) for group in problem.groups]
         option_counts = [len(layer.kernels) for layer in problem.layers]
         best: tuple[float, Decision] | None = None
-        for levels in _positions(level_counts):
+        for position in _positions(level_counts):
+            levels = completed(problem, position)
+            if levels is None:
+                continue
             for options in _positions(option_counts):
+                if time.perf_counter() > stop:
+                    break
                 decision = Decision(levels, options)
                 totals = evaluate(problem, levels, options)
-                value = float(getattr(totals, objective))
+                value = objective_value(problem, totals)
                 if (best is None or value < best[0]) and not broken_rules(
                     problem, decision, totals
                 ):

@@ -1,0 +1,145 @@
+"""Estimators of the loss of every choice, equation (5) of docs/scheduler.md, by name.
+
+A loss model turns what is known of the units into `LossTables`, in nats. A new one is a function of
+(choices, importance) and a line in LOSS_MODELS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from dtmm.errors import ConfigError, DtmmError
+from dtmm.planning.levels import Choices, ConvChoices
+from dtmm.planning.loss import Floats, LossModel, LossTables, channel_scores, sum_of_scores
+from dtmm.planning.ranking import kept_channels, kept_filterlets
+from dtmm.planning.sensitivity import Curve, Sensitivity
+from dtmm.pruning.importance import Importance
+
+
+def measured(sensitivity: Sensitivity) -> LossModel:
+    """The measured curves themselves, added up.
+
+    A convolution's curve is over the share of its filterlets that is kept, all filters present;
+    where filters go, their filterlets go with them at the group's cost, and the curve counts for
+    the share of filters that stay.
+    """
+
+    def tables(options: Choices, importance: Importance) -> LossTables:
+        groups = {name: np.zeros(len(counts)) for name, counts in options.levels.items()}
+        for name, counts in options.levels.items():
+            if len(counts) > 1:
+                curve = _curve(sensitivity.groups, "channel group", name, int(counts[0]))
+                groups[name] = curve.at(f"channel group {name!r}", counts / counts[0])
+        convs = {}
+        for name, choice in options.convs.items():
+            filters = options.levels[choice.output_group]
+            convs[name] = np.zeros(choice.filterlets.shape)
+            if _prunes(choice):
+                positions = choice.filterlets[0].max() // filters[0]
+                curve = _curve(sensitivity.convs, "convolution", name, filters[0] * positions)
+                kept = choice.filterlets / (filters[:, None] * positions)
+                loss = curve.at(f"convolution {name!r}", kept)
+                convs[name] = loss * (filters / filters[0])[:, None]
+        return LossTables(groups, convs)
+
+    return tables
+
+
+def calibrated(sensitivity: Sensitivity) -> LossModel:
+    """The sum of scores, each unit's scaled to fit its measured curve.
+
+    The factor is the least-squares one through the origin; a unit that was not measured, or whose
+    scores are all 0, gets the factor that fits all measurements together. Few measurements per unit
+    are enough: the scores say how the loss is spread over the unit, the curve how much it is.
+    """
+
+    def tables(options: Choices, importance: Importance) -> LossTables:
+        plain = sum_of_scores(options, importance)
+        groups = {
+            name: _products(curve, _channel_estimates(importance, name, curve))
+            for name, curve in sensitivity.groups.items()
+            if name in plain.groups
+        }
+        convs = {
+            name: _products(curve, _filterlet_estimates(importance, name, curve))
+            for name, curve in sensitivity.convs.items()
+            if name in plain.convs
+        }
+        together = _factor(np.sum([*groups.values(), *convs.values(), (0.0, 0.0)], axis=0), 1.0)
+        return LossTables(
+            {n: t * _factor(groups.get(n), together) for n, t in plain.groups.items()},
+            {n: t * _factor(convs.get(n), together) for n, t in plain.convs.items()},
+        )
+
+    return tables
+
+
+def _curve(curves: Mapping[str, Curve], kind: str, name: str, total: int) -> Curve:
+    if name not in curves:
+        raise DtmmError(f"sensitivity has no curve for {kind} {name!r}")
+    if curves[name].total != total:
+        raise DtmmError(
+            f"sensitivity of {kind} {name!r} is of {curves[name].total}, expected {total}"
+        )
+    return curves[name]
+
+
+def _prunes(choice: ConvChoices) -> bool:
+    return bool((choice.filterlets < choice.filterlets.max(axis=1, keepdims=True)).any())
+
+
+def _channel_estimates(importance: Importance, group: str, curve: Curve) -> Floats:
+    scores = channel_scores(importance, group, curve.total)
+    return np.array([scores[~kept_channels(scores, int(n))].sum() for n in curve.kept])
+
+
+def _filterlet_estimates(importance: Importance, conv: str, curve: Curve) -> Floats:
+    scores = importance.filterlets.get(conv)
+    if scores is None or scores.size != curve.total:
+        size = "none" if scores is None else str(scores.size)
+        raise DtmmError(
+            f"sensitivity of convolution {conv!r} is of {curve.total} filterlets, importance has "
+            f"{size}"
+        )
+    flat = scores.reshape(len(scores), -1)
+    counts = [max(int(n), len(flat)) for n in curve.kept]
+    return np.array([flat[~kept_filterlets(flat, n)].sum() for n in counts])
+
+
+def _products(curve: Curve, estimate: Floats) -> tuple[float, float]:
+    """(measured . estimate, estimate . estimate), of a least-squares factor."""
+    return float(np.maximum(curve.loss, 0.0) @ estimate), float(estimate @ estimate)
+
+
+def _factor(products: tuple[float, float] | Floats | None, otherwise: float) -> float:
+    if products is None or products[1] <= 0:
+        return otherwise
+    return float(products[0] / products[1])
+
+
+LOSS_MODELS: Mapping[str, Callable[[Sensitivity], LossModel] | None] = {
+    "scores": None,
+    "measured": measured,
+    "calibrated": calibrated,
+}
+"""By name: what makes the model of measured curves; None needs none. `scores` is the plain sum of
+the importance scores: the paper's first-order Taylor, squared Taylor or Fisher by their criterion.
+"""
+
+
+def loss_model(name: str, sensitivity: Sensitivity | None = None) -> LossModel:
+    """The loss model of that name.
+
+    Raises:
+        ConfigError: unknown, or it needs a measured sensitivity and got none.
+    """
+    if name not in LOSS_MODELS:
+        raise ConfigError(f"loss model {name!r} is unknown, expected {', '.join(LOSS_MODELS)}")
+    make = LOSS_MODELS[name]
+    if make is None:
+        return sum_of_scores
+    if sensitivity is None:
+        raise ConfigError(f"loss model {name!r} needs a measured sensitivity table (CSV)")
+    return make(sensitivity)
