@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.deploy.arena import ArenaPlan, plan_arena
+from dtmm.deploy.constants import StoredLayer, other_constants
 from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.network.ir import Conv2D, FullyConnected, Op, Shape
 from dtmm.planning.nouns import Layout
@@ -35,28 +36,12 @@ from dtmm.storage.stored import PARAMETER_BYTES, VECTOR_BYTES, round_up
 
 
 @dataclass(frozen=True)
-class StoredLayer:
-    """One layer's constants as they lie in flash.
-
-    Attributes:
-        weights: int8, flat. index: uint8, flat, empty for dense formats.
-        parameters: int32 [C_out, 3]: folded bias, multiplier, shift.
-        in_stride: bytes of a stored filterlet (of a row for a fully connected layer).
-    """
-
-    weights: npt.NDArray[np.int8]
-    index: npt.NDArray[np.uint8]
-    parameters: npt.NDArray[np.int32]
-    in_stride: int
-
-
-@dataclass(frozen=True)
 class Deployment:
     """All that generated C needs.
 
     Attributes:
         kernels: kernel id per convolution.
-        layers: constants per convolution and fully connected layer.
+        layers: constants per operator that has any.
         scratch: bytes per operator that needs scratch memory.
     """
 
@@ -104,9 +89,9 @@ def plan(
         for op in convs
     }
     layers = {
-        op.name: _store(network, op, chosen.get(op.name))
+        op.name: stored
         for op in network.ops
-        if isinstance(op, Conv2D | FullyConnected)
+        if (stored := _store(network, op, chosen.get(op.name))) is not None
     }
     channels = {name: buffer.channels for name, buffer in layout.buffers.items()}
     for op in convs:
@@ -155,8 +140,9 @@ def _check_pixels(layout: Layout, op: Conv2D, kernel: str, layer: StoredLayer) -
         )
 
 
-def _store(network: QuantizedNetwork, op: Op, kernel: str | None) -> StoredLayer:
-    assert isinstance(op, Conv2D | FullyConnected)
+def _store(network: QuantizedNetwork, op: Op, kernel: str | None) -> StoredLayer | None:
+    if not isinstance(op, Conv2D | FullyConnected):
+        return other_constants(network, op)
     weights = np.asarray(network.params[op.weight], np.int8)
     channel = channel_parameters(network, op)
     zero_point = network.tensors[op.input].zero_point

@@ -122,15 +122,28 @@ def _build_project(project: Path) -> Path:
 
 
 def _build(model: Sequence[Path], runtime: Path) -> Path:
-    """The shared library, from the cache if this very code was compiled before."""
-    sources = [*model, *sorted((runtime / "src").glob("*.c"))]
-    code = [*sources, *sorted(runtime.rglob("*.h"))]
+    """The model's shared library, from the cache if this very code was compiled before."""
+    library = _runtime_library(runtime)
+    code = (part for path in model for part in (path.name, path.read_bytes()))
+    target = library.with_name(f"{library.stem}-{digest(code)}.so")
+    if not target.is_file():
+        build_host_library(
+            sources=[*(path for path in model if path.suffix == ".c"), library],
+            out_so=target,
+            include_dirs=[model[0].parent, runtime / "include"],
+        )
+    return target
+
+
+def _runtime_library(runtime: Path) -> Path:
+    """The C library, compiled once for all models that run on the same code."""
+    code = sorted([*(runtime / "src").glob("*.c"), *runtime.rglob("*.h")])
     key = digest(part for path in code for part in (path.name, path.read_bytes()))
     library = cache_dir() / "models" / f"{key}.so"
     if not library.is_file():
         build_host_library(
-            sources=[path for path in sources if path.suffix == ".c"],
+            sources=[path for path in code if path.suffix == ".c"],
             out_so=library,
-            include_dirs=[model[0].parent, runtime / "include"],
+            include_dirs=[runtime / "include"],
         )
     return library

@@ -100,7 +100,7 @@ def render_project(deployment: Deployment) -> dict[str, str]:
         "input": views[0],
         "input_scale": repr(source.scale),
         "input_zero_point": source.zero_point,
-        "output_view": view_numbers(network)[network.outputs[0]],
+        "output_view": view_numbers(deployment)[network.outputs[0]],
         "output_bytes": _product(target.shape),
         "output_scale": repr(target.scale),
         "output_zero_point": target.zero_point,

@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dtmm.deploy.deployment import Deployment
-from dtmm.deploy.views import view_of
+from dtmm.deploy.steps_elementwise import WRITERS
+from dtmm.deploy.views import first_channels, view_of
 from dtmm.errors import UnsupportedError
 from dtmm.network import ir
-from dtmm.quantization.parameters import (
-    ADD_LEFT_SHIFT,
-    OutputRange,
-    add_parameters,
-    mean_rescale,
-    output_range,
-)
+from dtmm.planning.layout import runs_code
+from dtmm.quantization.parameters import OutputRange, mean_rescale, output_range
 from dtmm.quantization.quantized import QuantizedNetwork
 from dtmm.storage.kernel_ids import family, variant
 
@@ -53,29 +49,37 @@ def step_codes(deployment: Deployment, layer_ids: Mapping[str, int]) -> tuple[St
             f"network '{network.name}' has {len(network.inputs)} inputs and "
             f"{len(network.outputs)} outputs, generated C takes one of each"
         )
-    views = view_numbers(network)
+    views = view_numbers(deployment)
     steps = [StepCode("input", "input", network.inputs[0], "")]
     for op in network.ops:
-        if isinstance(op, ir.Reshape):
+        if not runs_code(deployment.layout, op):
             continue
         writer = _WRITERS.get(type(op))
         if writer is None:
             raise UnsupportedError(f"{type(op).__name__} '{op.name}' has no C code")
         title = comment(f"{op.name}: {type(op).__name__}")
-        body = "\n".join(f"  {line}" for line in writer(_Scope(deployment, layer_ids, views), op))
+        body = "\n".join(f"  {line}" for line in writer(Scope(deployment, layer_ids, views), op))
         steps.append(StepCode(op.name, title, op.output, body))
     steps.append(StepCode("output", "output", network.outputs[0], ""))
     return tuple(steps)
 
 
-def view_numbers(network: QuantizedNetwork) -> dict[str, int]:
-    """Per tensor the step that writes its view; the input's is step 0, the copy of the input."""
+def view_numbers(deployment: Deployment) -> dict[str, int]:
+    """Per tensor the number of its view: of the step that writes it, or else of those after them.
+
+    The input's is step 0, the copy of the input.
+    """
+    network = deployment.network
     numbers = {network.inputs[0]: 0}
     steps = 1
     for op in network.ops:
+        if runs_code(deployment.layout, op):
+            numbers[op.output] = steps
+            steps += 1
+    for op in network.ops:
         if isinstance(op, ir.Reshape):  # who reads it reads the view of what it renames
             numbers[op.output] = numbers[op.input]
-        else:
+        elif op.output not in numbers:  # a Concat whose operands lie in place
             numbers[op.output] = steps
             steps += 1
     return numbers
@@ -88,20 +92,35 @@ def comment(text: str) -> str:
 
 def step_names(deployment: Deployment) -> tuple[str, ...]:
     """Names of the steps, in order."""
-    ops = deployment.network.ops
-    return ("input", *(op.name for op in ops if not isinstance(op, ir.Reshape)), "output")
+    ops = (op for op in deployment.network.ops if runs_code(deployment.layout, op))
+    return ("input", *(op.name for op in ops), "output")
 
 
 @dataclass(frozen=True)
-class _Scope:
+class Scope:
+    """What the statements of a step refer to."""
+
     deployment: Deployment
     layer_ids: Mapping[str, int]
     views: Mapping[str, int]
 
+    @property
+    def network(self) -> QuantizedNetwork:
+        """The network that is deployed."""
+        return self.deployment.network
+
+    def scratch(self, op: ir.Op) -> tuple[str, int]:
+        """C expression and size in bytes of an operator's scratch memory."""
+        if op.name not in self.deployment.arena.scratch:
+            return "0", 0
+        return f"arena + {self.deployment.arena.scratch[op.name]}", self.deployment.scratch[op.name]
+
     def tensor(self, variable: str, name: str) -> str:
+        """Declares the view of a tensor."""
         return f"const dtmm_tensor {variable} = at(arena, {self.views[name]});"
 
     def output(self, op: ir.Op) -> str:
+        """Initializer of an operator's dtmm_output_params."""
         limits = output_range(self.deployment.network, op)
         return _output(limits)
 
@@ -110,7 +129,7 @@ def _output(limits: OutputRange) -> str:
     return f"{{{limits.zero_point}, {limits.minimum}, {limits.maximum}}}"
 
 
-def _conv(scope: _Scope, op: ir.Conv2D) -> list[str]:
+def _conv(scope: Scope, op: ir.Conv2D) -> list[str]:
     deployment = scope.deployment
     layer, number = deployment.layers[op.name], scope.layer_ids[op.name]
     channels, kernel_h, kernel_w, _ = deployment.network.params[op.weight].shape
@@ -119,10 +138,7 @@ def _conv(scope: _Scope, op: ir.Conv2D) -> list[str]:
     function = f"dtmm_{family(deployment.kernels[op.name])}_s8"
     name = variant(deployment.kernels[op.name])
     run_kernel = "0" if name is None else f"&dtmm_conv_kernel_{name}"
-    scratch, size = "0", 0
-    if op.name in deployment.arena.scratch:
-        scratch = f"arena + {deployment.arena.scratch[op.name]}"
-        size = deployment.scratch[op.name]
+    scratch, size = scope.scratch(op)
     return [
         f"static const dtmm_conv_params conv = {{{', '.join(map(str, geometry))}, "
         f"{scope.output(op)}}};",
@@ -134,7 +150,7 @@ def _conv(scope: _Scope, op: ir.Conv2D) -> list[str]:
     ]
 
 
-def _fully_connected(scope: _Scope, op: ir.FullyConnected) -> list[str]:
+def _fully_connected(scope: Scope, op: ir.FullyConnected) -> list[str]:
     layer, number = scope.deployment.layers[op.name], scope.layer_ids[op.name]
     return [
         f"static const dtmm_output_params output = {scope.output(op)};",
@@ -145,26 +161,8 @@ def _fully_connected(scope: _Scope, op: ir.FullyConnected) -> list[str]:
     ]
 
 
-def _add(scope: _Scope, op: ir.Add) -> list[str]:
-    network = scope.deployment.network
-    parameters = add_parameters(network, op)
-    operands = (
-        f"{network.tensors[name].zero_point}, {rescale.multiplier}, {rescale.shift}"
-        for name, rescale in zip(op.inputs, parameters.inputs, strict=True)
-    )
-    output = f"{parameters.output.multiplier}, {parameters.output.shift}"
-    return [
-        f"static const dtmm_add_params add = {{{', '.join(operands)}, {ADD_LEFT_SHIFT}, "
-        f"{output}, {scope.output(op)}}};",
-        scope.tensor("a", op.inputs[0]),
-        scope.tensor("b", op.inputs[1]),
-        scope.tensor("out", op.output),
-        "return dtmm_add_s8(&add, &a, &b, &out);",
-    ]
-
-
-def _pool(function: str) -> Callable[[_Scope, Any], list[str]]:
-    def write(scope: _Scope, op: ir.MaxPool2D | ir.AveragePool2D) -> list[str]:
+def _pool(function: str) -> Callable[[Scope, Any], list[str]]:
+    def write(scope: Scope, op: ir.MaxPool2D | ir.AveragePool2D) -> list[str]:
         geometry = (*op.window, *op.stride, op.padding[0], op.padding[1])
         return [
             f"static const dtmm_pool_params pool = {{{', '.join(map(str, geometry))}, "
@@ -177,7 +175,7 @@ def _pool(function: str) -> Callable[[_Scope, Any], list[str]]:
     return write
 
 
-def _mean(scope: _Scope, op: ir.Mean) -> list[str]:
+def _mean(scope: Scope, op: ir.Mean) -> list[str]:
     network = scope.deployment.network
     rescale = mean_rescale(network, op)
     return [
@@ -189,22 +187,29 @@ def _mean(scope: _Scope, op: ir.Mean) -> list[str]:
     ]
 
 
-_WRITERS: Mapping[type, Callable[[_Scope, Any], list[str]]] = {
+_WRITERS: Mapping[type, Callable[[Scope, Any], list[str]]] = {
     ir.Conv2D: _conv,
     ir.FullyConnected: _fully_connected,
-    ir.Add: _add,
     ir.MaxPool2D: _pool("dtmm_max_pool_s8"),
     ir.AveragePool2D: _pool("dtmm_average_pool_s8"),
     ir.Mean: _mean,
+    **WRITERS,
 }
 
 
 def step_views(deployment: Deployment, steps: tuple[StepCode, ...]) -> list[dict[str, Any]]:
-    """Per step but the last, its output's view with the offset from the start of the arena."""
+    """Every view with its offset from the start of the arena: per step but the last its output's,
+    then those that no step writes as a whole."""
+    tensors = {step.tensor: step.title for step in steps[:-1]}
+    numbers = view_numbers(deployment)
+    for name in sorted(numbers, key=numbers.__getitem__):
+        if numbers[name] >= len(tensors):
+            tensors[name] = comment(f"{name}: Concat in place")
+    first = first_channels(deployment.network, deployment.layout)
     rows = []
-    for step in steps[:-1]:
-        shape = deployment.network.tensors[step.tensor].shape
-        view = view_of(deployment.layout, step.tensor, shape)
+    for name, title in tensors.items():
+        shape = deployment.network.tensors[name].shape
+        view = view_of(deployment.layout, name, shape, first.get(name, 0))
         offset = deployment.arena.buffers[view.buffer] + view.offset
-        rows.append({**view.__dict__, "offset": offset, "title": step.title})
+        rows.append({**view.__dict__, "offset": offset, "title": title})
     return rows

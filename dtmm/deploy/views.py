@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dtmm.network.ir import Shape
+from dtmm.network.ir import Concat, Shape
 from dtmm.planning.nouns import Layout
+from dtmm.quantization.quantized import QuantizedNetwork
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,38 @@ class View:
     halo: int
 
 
-def view_of(layout: Layout, tensor: str, shape: Shape) -> View:
+def view_of(layout: Layout, tensor: str, shape: Shape, first_channel: int = 0) -> View:
     """The view of a tensor. A flattened image keeps the view of the image it renames.
 
     Args:
         shape: (1, H, W, C) or (1, C) of the tensor.
+        first_channel: where it begins in its buffer's channels (`first_channels`).
     """
     name = layout.tensor_buffer[tensor]
     buffer = layout.buffers[name]
     flattened = len(shape) == 2 and buffer.height * buffer.width > 1
-    channels = buffer.channels if flattened else shape[-1]
     return View(
         buffer=name,
-        offset=buffer.data_offset(channels),
+        offset=buffer.data_offset(buffer.channels) + first_channel,
         height=buffer.height,
         width=buffer.width,
-        channels=channels,
-        pixel_stride=buffer.pixel_stride(channels),
-        row_stride=buffer.row_stride(channels),
+        channels=buffer.channels if flattened else shape[-1],
+        pixel_stride=buffer.pixel_stride(buffer.channels),
+        row_stride=buffer.row_stride(buffer.channels),
         halo=buffer.halo,
     )
+
+
+def first_channels(network: QuantizedNetwork, layout: Layout) -> dict[str, int]:
+    """Per tensor that is made in its range of a Concat's output, the range's first channel in the
+    buffer."""
+    offsets: dict[str, int] = {}
+    for op in reversed(network.ops):
+        if not isinstance(op, Concat):
+            continue
+        first = offsets.get(op.output, 0)
+        for name in op.inputs:
+            if layout.tensor_buffer[name] == layout.tensor_buffer[op.output]:
+                offsets[name] = first
+            first += network.tensors[name].shape[-1]
+    return offsets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dtmm.errors import DtmmError, UnsupportedError
-from dtmm.network.ir import BatchNorm, Conv2D, FullyConnected, Network, Op, Shape, op_inputs
+from dtmm.network.ir import BatchNorm, Binary, Network, Op, Shape, Weighted, op_inputs
 from dtmm.network.shapes import output_shape
 
 
@@ -34,8 +34,10 @@ def check(network: Network) -> None:
 
 def param_keys(op: Op) -> tuple[str, ...]:
     """Keys of the parameters an operator reads."""
-    if isinstance(op, Conv2D | FullyConnected):
+    if isinstance(op, Weighted):
         return (op.weight,) if op.bias is None else (op.weight, op.bias)
+    if isinstance(op, Binary):
+        return () if op.constant is None else (op.constant,)
     if isinstance(op, BatchNorm):
         return op.scale, op.shift, op.mean, op.variance
     return ()
@@ -91,7 +93,7 @@ def _check_params(network: Network, op: Op, owner: dict[str, str]) -> None:
             raise DtmmError(f"parameter '{key}' has {found}, expected finite float32")
         if isinstance(op, BatchNorm):
             _expect(op, key, values.shape, (network.tensors[op.input][-1],))
-    if isinstance(op, Conv2D | FullyConnected) and op.bias is not None:
+    if isinstance(op, Weighted) and op.bias is not None:
         expected = network.params[op.weight].shape[:1]
         _expect(op, op.bias, network.params[op.bias].shape, expected)
     if isinstance(op, BatchNorm) and network.params[op.variance].min() + op.epsilon <= 0:

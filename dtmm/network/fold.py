@@ -12,29 +12,46 @@ from dtmm.network.check import check
 from dtmm.network.ir import (
     Activate,
     Activation,
-    Add,
+    AveragePool2D,
     BatchNorm,
+    Binary,
+    Concat,
     Conv2D,
-    FullyConnected,
+    DepthwiseConv2D,
+    Logistic,
+    MaxPool2D,
     Network,
     Op,
+    Pad,
+    Padding,
+    Quantize,
+    Reshape,
+    Softmax,
+    StridedSlice,
+    Weighted,
     op_inputs,
 )
 
 Params = dict[str, npt.NDArray[np.float32]]
+
+KEEPS_SCALE = (MaxPool2D, AveragePool2D, Reshape, Pad, StridedSlice, Concat)
+"""Operators that TFLite requires to keep their inputs' scale and zero point."""
 
 
 def fold(network: Network) -> Network:
     """The same function with every BatchNorm folded into the layer before it, every Activate fused
     into its producer, and a bias on every convolution and fully connected layer.
 
-    A folded chain's result keeps the name of the chain's last tensor; layers keep their names.
+    A Pad that only convolutions read becomes their padding. A Concat must have one scale in int8:
+    operands whose scale TFLite fixes get a Quantize in between. A folded chain's result keeps the
+    name of the chain's last tensor; layers keep their names.
 
     Raises:
         DtmmError: the network is malformed (`dtmm.network.check`).
         UnsupportedError: a BatchNorm or Activate whose input no layer can absorb.
     """
     check(network)
+    network = _rescale_concats(_absorb_pads(network))
     ops: list[Op] = []
     params: Params = {}
     uses = _count_uses(network)
@@ -46,9 +63,62 @@ def fold(network: Network) -> Network:
             ops[producer] = _absorb(network, ops[producer], op, params)
         else:
             ops.append(_with_bias(network, op, params))
-    kept = {*network.inputs, *(op.output for op in ops)}
+    return replace(_without_unused(replace(network, ops=tuple(ops))), params=params)
+
+
+def _without_unused(network: Network) -> Network:
+    """The network without the shapes of tensors that nobody writes any more."""
+    kept = {*network.inputs, *(op.output for op in network.ops)}
     tensors = {name: shape for name, shape in network.tensors.items() if name in kept}
-    return replace(network, tensors=tensors, ops=tuple(ops), params=params)
+    return replace(network, tensors=tensors)
+
+
+def _absorb_pads(network: Network) -> Network:
+    ops: list[Op] = []
+    pads: dict[str, Pad] = {}
+    for op in network.ops:
+        if isinstance(op, Pad) and _only_convolutions_read(network, op.output):
+            pads[op.output] = op
+        elif isinstance(op, Conv2D | DepthwiseConv2D) and op.input in pads:
+            pad = pads[op.input]
+            top, left, bottom, right = map(sum, zip(op.padding, pad.padding, strict=True))
+            padding: Padding = (top, left, bottom, right)
+            ops.append(replace(op, input=pad.input, padding=padding))
+        else:
+            ops.append(op)
+    return _without_unused(replace(network, ops=tuple(ops)))
+
+
+def _only_convolutions_read(network: Network, tensor: str) -> bool:
+    readers = network.consumers(tensor)
+    convs = all(isinstance(op, Conv2D | DepthwiseConv2D) for op in readers)
+    return bool(readers) and convs and tensor not in network.outputs
+
+
+def _rescale_concats(network: Network) -> Network:
+    ops: list[Op] = []
+    tensors = dict(network.tensors)
+    for op in network.ops:
+        if isinstance(op, Concat):
+            fixed = [name for name in op.inputs if _has_fixed_scale(network, name)]
+            if len(fixed) < len(op.inputs):
+                renamed = {name: f"{op.name}.{name}" for name in fixed}
+                for name, new in renamed.items():
+                    ops.append(Quantize(new, name, new))
+                    tensors[new] = tensors[name]
+                op = replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs))
+        ops.append(op)
+    return replace(network, tensors=tensors, ops=tuple(ops))
+
+
+def _has_fixed_scale(network: Network, tensor: str) -> bool:
+    """Whether TFLite prescribes the scale of a tensor, or of what it only moves about."""
+    op = network.producer(tensor)
+    if isinstance(op, Softmax | Logistic):
+        return True
+    if isinstance(op, KEEPS_SCALE):
+        return all(_has_fixed_scale(network, name) for name in op_inputs(op))
+    return False
 
 
 def _count_uses(network: Network) -> dict[str, int]:
@@ -63,7 +133,9 @@ def _count_uses(network: Network) -> dict[str, int]:
 
 def _with_bias(network: Network, op: Op, params: Params) -> Op:
     """Copy a layer's parameters; give it a zero bias where it has none."""
-    if not isinstance(op, Conv2D | FullyConnected):
+    if isinstance(op, Binary) and op.constant is not None:
+        params[op.constant] = network.params[op.constant]
+    if not isinstance(op, Weighted):
         return op
     weight = params[op.weight] = network.params[op.weight]
     if op.bias is not None:
@@ -75,18 +147,16 @@ def _with_bias(network: Network, op: Op, params: Params) -> Op:
 
 
 def _absorb(network: Network, layer: Op, op: BatchNorm | Activate, params: Params) -> Op:
-    if isinstance(layer, Conv2D | FullyConnected | Add) and layer.activation is Activation.NONE:
+    if isinstance(layer, Weighted | Binary) and layer.activation is Activation.NONE:
         if isinstance(op, Activate):
             return replace(layer, output=op.output, activation=op.activation)
-        if not isinstance(layer, Add):
+        if not isinstance(layer, Binary):
             _scale_weights(network, layer, op, params)
             return replace(layer, output=op.output)
     raise UnsupportedError(_cannot_fold(network, op, 1))
 
 
-def _scale_weights(
-    network: Network, layer: Conv2D | FullyConnected, norm: BatchNorm, params: Params
-) -> None:
+def _scale_weights(network: Network, layer: Weighted, norm: BatchNorm, params: Params) -> None:
     assert layer.bias is not None, "given by _with_bias"
     scale, shift, mean, variance = (
         network.params[key].astype(np.float64)
@@ -104,6 +174,6 @@ def _cannot_fold(network: Network, op: BatchNorm | Activate, uses: int) -> str:
     what = type(producer).__name__ if producer else "the network input"
     reason = f"its input '{op.input}' is used {uses} times" if uses != 1 else f"it follows {what}"
     return (
-        f"{type(op).__name__} '{op.name}' cannot be folded: {reason}; expected a convolution, "
-        "a fully connected layer or an add (activations only) that nothing else reads"
+        f"{type(op).__name__} '{op.name}' cannot be folded: {reason}; expected a convolution or "
+        "a fully connected layer (for activations also an add or a product) that nothing else reads"
     )

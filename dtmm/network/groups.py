@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from scipy.cluster.hierarchy import DisjointSet
 
 from dtmm.errors import UnsupportedError
-from dtmm.network.ir import Conv2D, FullyConnected, Network, op_inputs
+from dtmm.network.ir import Concat, Conv2D, FullyConnected, Network, Op, Softmax, op_inputs
 
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Tensors tied to one set of channels by elementwise operators, pooling and residual adds.
+    """Tensors tied to one set of channels by elementwise operators, depthwise convolutions,
+    pooling, residual adds and products.
 
     A tensor flattened from (1, H, W, C) stays in its group: its element p*C + c is channel c.
 
@@ -23,7 +24,8 @@ class ChannelGroup:
         tensors: in execution order.
         producers: convolutions and fully connected layers whose outputs it holds.
         consumers: convolutions and fully connected layers that read it.
-        prunable: False where it reaches a network input or output.
+        prunable: False where it reaches a network input or output, or an operator to whom the
+            number of channels or their position matters: Concat, Softmax, a grouped convolution.
     """
 
     name: str
@@ -42,13 +44,18 @@ def channel_groups(network: Network) -> tuple[ChannelGroup, ...]:
     """
     tied: DisjointSet = DisjointSet(network.tensors)
     for op in network.ops:
-        if not isinstance(op, Conv2D | FullyConnected):
+        if not isinstance(op, Conv2D | FullyConnected | Concat):
             for name in op_inputs(op):
                 tied.merge(name, op.output)
     position = {name: n for n, name in enumerate(_in_order(network))}
     subsets = sorted((sorted(s, key=position.__getitem__) for s in tied.subsets()),
                      key=lambda tensors: position[tensors[0]])  # fmt: skip
     return tuple(_group(network, tuple(tensors)) for tensors in subsets)
+
+
+def _fixes_channels(op: Op) -> bool:
+    """Whether the tensors that an operator reads and writes must keep all their channels."""
+    return isinstance(op, Concat | Softmax) or (isinstance(op, Conv2D) and op.groups > 1)
 
 
 def _in_order(network: Network) -> list[str]:
@@ -60,6 +67,7 @@ def _group(network: Network, tensors: tuple[str, ...]) -> ChannelGroup:
     weighted = [op for op in network.ops if isinstance(op, Conv2D | FullyConnected)]
     producers = tuple(op.name for op in weighted if op.output in members)
     border = members & {*network.inputs, *network.outputs}
+    fixed = any(members & {op.output, *op_inputs(op)} for op in network.ops if _fixes_channels(op))
     channels = network.tensors[tensors[0]][-1]
     for op in weighted:
         if op.output in members and network.tensors[op.output][-1] != channels:
@@ -73,5 +81,5 @@ def _group(network: Network, tensors: tuple[str, ...]) -> ChannelGroup:
         tensors=tensors,
         producers=producers,
         consumers=tuple(op.name for op in weighted if op.input in members),
-        prunable=not border,
+        prunable=not border and not fixed,
     )

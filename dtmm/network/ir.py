@@ -34,7 +34,29 @@ class Activation(str, Enum):
 
 @dataclass(frozen=True)
 class Conv2D:
-    """Convolution. `weight`: [C_out, kh, kw, C_in] (OHWI); `bias`: [C_out], may be absent."""
+    """Convolution. `weight`: [C_out, kh, kw, C_in / groups] (OHWI); `bias`: [C_out], may be absent.
+
+    Output channels g * C_out / groups and on read the input channels g * C_in / groups and on only.
+    """
+
+    name: str
+    input: str
+    output: str
+    weight: str
+    bias: str | None
+    stride: Pair = (1, 1)
+    padding: Padding = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    activation: Activation = Activation.NONE
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2D:
+    """One filter per channel (depth multiplier 1). `weight`: [C, kh, kw, 1]; `bias`: [C] or absent.
+
+    Its output keeps the channels of its input, so pruning treats it like an elementwise operator.
+    """
 
     name: str
     input: str
@@ -88,12 +110,62 @@ class Activate:
 
 @dataclass(frozen=True)
 class Add:
-    """Elementwise sum of two tensors of equal shape."""
+    """Elementwise sum of two tensors, or of one and a constant.
+
+    One operand may be a single pixel, (1, C) or (1, 1, 1, C), that every pixel of the other meets.
+
+    Attributes:
+        inputs: one tensor where there is a constant, else two.
+        constant: parameter of shape [C] or [1].
+    """
 
     name: str
-    inputs: tuple[str, str]
+    inputs: tuple[str, ...]
     output: str
     activation: Activation = Activation.NONE
+    constant: str | None = None
+
+
+@dataclass(frozen=True)
+class Mul:
+    """Elementwise product; operands as in `Add`."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    activation: Activation = Activation.NONE
+    constant: str | None = None
+
+
+@dataclass(frozen=True)
+class Concat:
+    """The channels of its inputs one after the other; all else about their shapes is equal."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Adds pixels of zero around an image."""
+
+    name: str
+    input: str
+    output: str
+    padding: Padding
+
+
+@dataclass(frozen=True)
+class StridedSlice:
+    """Every `stride`-th pixel from `begin` on, before `end`; all are (vertical, horizontal)."""
+
+    name: str
+    input: str
+    output: str
+    begin: Pair
+    end: Pair
+    stride: Pair = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -122,11 +194,12 @@ class AveragePool2D:
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over height and width: (1, H, W, C) to (1, C)."""
+    """Mean over height and width: (1, H, W, C) to (1, C), or to (1, 1, 1, C) with `keep_dims`."""
 
     name: str
     input: str
     output: str
+    keep_dims: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,22 +211,88 @@ class Reshape:
     output: str
 
 
+@dataclass(frozen=True)
+class Softmax:
+    """exp(beta * x) over the channels of each pixel, divided by their sum."""
+
+    name: str
+    input: str
+    output: str
+    beta: float = 1.0
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """1 / (1 + exp(-x))."""
+
+    name: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class HardSwish:
+    """x * min(max(x + 3, 0), 6) / 6."""
+
+    name: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class LeakyRelu:
+    """x where it is positive, else alpha * x; alpha >= 0."""
+
+    name: str
+    input: str
+    output: str
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """The identity; an int8 network changes scale and zero point here (TFLite QUANTIZE)."""
+
+    name: str
+    input: str
+    output: str
+
+
 Op = (
     Conv2D
+    | DepthwiseConv2D
     | FullyConnected
     | BatchNorm
     | Activate
     | Add
+    | Mul
+    | Concat
+    | Pad
+    | StridedSlice
     | MaxPool2D
     | AveragePool2D
     | Mean
     | Reshape
+    | Softmax
+    | Logistic
+    | HardSwish
+    | LeakyRelu
+    | Quantize
 )
+
+Weighted = Conv2D | DepthwiseConv2D | FullyConnected
+"""Operators with weights and a bias."""
+
+Binary = Add | Mul
+"""Operators on two operands, of which one may be a constant."""
+
+Lookup = Logistic | HardSwish | LeakyRelu | Quantize
+"""Functions of one value: on int8 a table of 256 entries each."""
 
 
 def op_inputs(op: Op) -> tuple[str, ...]:
     """Names of the activation tensors an operator reads."""
-    return op.inputs if isinstance(op, Add) else (op.input,)
+    return op.inputs if isinstance(op, Add | Mul | Concat) else (op.input,)
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,27 @@ from dtmm.network.ir import (
     Add,
     AveragePool2D,
     BatchNorm,
+    Binary,
+    Concat,
     Conv2D,
+    DepthwiseConv2D,
     FullyConnected,
+    HardSwish,
+    LeakyRelu,
+    Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Network,
     Op,
+    Pad,
     Padding,
     Pair,
+    Quantize,
     Reshape,
     Shape,
+    Softmax,
+    StridedSlice,
 )
 
 
@@ -68,17 +79,38 @@ def _slide(op: Op, shape: Shape, extent: Pair, stride: Pair, padding: Padding) -
 
 
 def _conv(network: Network, op: Conv2D) -> Shape:
-    shape = _image(network, op, op.input)
-    weight = network.params[op.weight].shape
-    if len(weight) != 4 or weight[3] != shape[3]:
+    shape, weight = _image(network, op, op.input), network.params[op.weight].shape
+    if op.groups < 1 or shape[3] % op.groups or (len(weight) == 4 and weight[0] % op.groups):
+        raise DtmmError(
+            f"Conv2D '{op.name}' has {op.groups} groups, expected a divisor of its "
+            f"{shape[3]} input and {weight[0]} output channels"
+        )
+    per_group = shape[3] // op.groups
+    if len(weight) != 4 or weight[3] != per_group:
         raise DtmmError(
             f"Conv2D '{op.name}' has weight '{op.weight}' of shape {weight}, "
-            f"expected (C_out, kh, kw, {shape[3]})"
+            f"expected (C_out, kh, kw, {per_group})"
         )
+    return (1, *_conv_positions(op, shape, weight), weight[0])
+
+
+def _depthwise(network: Network, op: DepthwiseConv2D) -> Shape:
+    shape, weight = _image(network, op, op.input), network.params[op.weight].shape
+    if len(weight) != 4 or weight[0] != shape[3] or weight[3] != 1:
+        raise DtmmError(
+            f"DepthwiseConv2D '{op.name}' has weight '{op.weight}' of shape {weight}, "
+            f"expected ({shape[3]}, kh, kw, 1)"
+        )
+    return (1, *_conv_positions(op, shape, weight), weight[0])
+
+
+def _conv_positions(op: Conv2D | DepthwiseConv2D, shape: Shape, weight: Shape) -> Pair:
     if min(op.dilation) < 1:
-        raise DtmmError(f"Conv2D '{op.name}' has dilation {op.dilation}, expected at least 1")
+        raise DtmmError(
+            f"{type(op).__name__} '{op.name}' has dilation {op.dilation}, expected at least 1"
+        )
     extent = window_extent((weight[1], weight[2]), op.dilation)
-    return (1, *_slide(op, shape, extent, op.stride, op.padding), weight[0])
+    return _slide(op, shape, extent, op.stride, op.padding)
 
 
 def _fully_connected(network: Network, op: FullyConnected) -> Shape:
@@ -103,35 +135,110 @@ def _pool(network: Network, op: MaxPool2D | AveragePool2D) -> Shape:
 
 
 def _mean(network: Network, op: Mean) -> Shape:
-    return 1, _image(network, op, op.input)[3]
+    channels = _image(network, op, op.input)[3]
+    return (1, 1, 1, channels) if op.keep_dims else (1, channels)
 
 
 def _reshape(network: Network, op: Reshape) -> Shape:
     return 1, math.prod(_image(network, op, op.input))
 
 
-def _same(network: Network, op: BatchNorm | Activate) -> Shape:
+def _same(network: Network, op: Any) -> Shape:
+    return network.tensors[str(op.input)]
+
+
+def _leaky_relu(network: Network, op: LeakyRelu) -> Shape:
+    if not (math.isfinite(op.alpha) and op.alpha >= 0):
+        raise DtmmError(f"LeakyRelu '{op.name}' has alpha {op.alpha}, expected 0 or more")
     return network.tensors[op.input]
 
 
-def _add(network: Network, op: Add) -> Shape:
-    first, second = (network.tensors[name] for name in op.inputs)
-    if first != second:
+def _softmax(network: Network, op: Softmax) -> Shape:
+    if not (math.isfinite(op.beta) and op.beta > 0):
+        raise DtmmError(f"Softmax '{op.name}' has beta {op.beta}, expected more than 0")
+    return network.tensors[op.input]
+
+
+def _pad(network: Network, op: Pad) -> Shape:
+    _, height, width, channels = _image(network, op, op.input)
+    if min(op.padding) < 0:
+        raise DtmmError(f"Pad '{op.name}' has padding {op.padding}, expected 0 or more")
+    top, left, bottom, right = op.padding
+    return 1, height + top + bottom, width + left + right, channels
+
+
+def _strided_slice(network: Network, op: StridedSlice) -> Shape:
+    shape = _image(network, op, op.input)
+    for begin, end, stride, size in zip(op.begin, op.end, op.stride, shape[1:3], strict=True):
+        if not 0 <= begin < end <= size or stride < 1:
+            raise DtmmError(
+                f"StridedSlice '{op.name}' takes {op.begin} to {op.end} by {op.stride} of "
+                f"{shape[1:3]} pixels, expected 0 <= begin < end <= size and strides of at least 1"
+            )
+    height, width = (
+        -(-(end - begin) // stride)
+        for begin, end, stride in zip(op.begin, op.end, op.stride, strict=True)
+    )
+    return 1, height, width, shape[3]
+
+
+def _concat(network: Network, op: Concat) -> Shape:
+    shapes = [network.tensors[name] for name in op.inputs]
+    if len(shapes) < 2 or len({shape[:-1] for shape in shapes}) > 1:
         raise DtmmError(
-            f"Add '{op.name}' reads '{op.inputs[0]}' of shape {first} and '{op.inputs[1]}' of "
-            f"shape {second}, expected equal shapes"
+            f"Concat '{op.name}' reads {len(shapes)} tensors of shapes {shapes}, expected at least "
+            "2 that differ in their channels only"
         )
-    return first
+    return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+
+def _binary(network: Network, op: Binary) -> Shape:
+    kind, shapes = type(op).__name__, [network.tensors[name] for name in op.inputs]
+    if len(shapes) != (2 if op.constant is None else 1):
+        raise DtmmError(
+            f"{kind} '{op.name}' has {len(shapes)} inputs and "
+            f"{'no' if op.constant is None else 'a'} constant, expected two operands"
+        )
+    if op.constant is not None:
+        values = network.params[op.constant].shape
+        if values not in ((1,), shapes[0][-1:]):
+            raise DtmmError(
+                f"{kind} '{op.name}' has constant '{op.constant}' of shape {values}, expected "
+                f"(1,) or {shapes[0][-1:]}"
+            )
+        return shapes[0]
+    full = max(shapes, key=lambda shape: (math.prod(shape), len(shape)))
+    if any(shape != full and not is_pixel(shape, full[-1]) for shape in shapes):
+        raise DtmmError(
+            f"{kind} '{op.name}' reads '{op.inputs[0]}' of shape {shapes[0]} and '{op.inputs[1]}' "
+            f"of shape {shapes[1]}, expected equal shapes or one pixel of as many channels"
+        )
+    return full
+
+
+def is_pixel(shape: Shape, channels: int) -> bool:
+    """Whether this is the shape of a single pixel of `channels`: (1, C) or (1, 1, 1, C)."""
+    return shape in ((1, channels), (1, 1, 1, channels))
 
 
 _RULES: Mapping[type, Callable[[Network, Any], Shape]] = {
     Conv2D: _conv,
+    DepthwiseConv2D: _depthwise,
     FullyConnected: _fully_connected,
     BatchNorm: _same,
     Activate: _same,
-    Add: _add,
+    Add: _binary,
+    Mul: _binary,
+    Concat: _concat,
+    Pad: _pad,
+    StridedSlice: _strided_slice,
     MaxPool2D: _pool,
     AveragePool2D: _pool,
     Mean: _mean,
     Reshape: _reshape,
+    Softmax: _softmax,
+    Logistic: _same,
+    HardSwish: _same,
+    LeakyRelu: _leaky_relu,
+    Quantize: _same,
 }

@@ -10,13 +10,14 @@ import numpy.typing as npt
 from dtmm.errors import DtmmError
 from dtmm.latency.base import CostModel
 from dtmm.latency.table import Cost, Point
-from dtmm.network.ir import Conv2D, FullyConnected, Network, Op, Reshape
+from dtmm.network.ir import Conv2D, DepthwiseConv2D, FullyConnected, Network, Op
 from dtmm.planning.kernels import kernel_size
+from dtmm.planning.layout import runs_code
 from dtmm.planning.levels import Levels, choices
 from dtmm.planning.loss import LossModel, LossTables, loss_tables
 from dtmm.planning.nouns import Layout
-from dtmm.planning.points import KINDS, conv_points, deciding_group, op_point, op_shape
-from dtmm.planning.sizes import conv_flash, fully_connected_flash
+from dtmm.planning.points import conv_points, deciding_group, kind_of, op_point, op_shape
+from dtmm.planning.sizes import conv_flash, depthwise_flash, fully_connected_flash
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler.problem import Budgets, Group, Layer, MemoryStep, Problem
 
@@ -84,7 +85,7 @@ class _Formulation:
     ) -> Problem:
         """Everything together."""
         for op in self.folded.ops:
-            if not isinstance(op, Conv2D | Reshape):
+            if not isinstance(op, Conv2D) and runs_code(self.layout, op):
                 self._add_group_terms(op)
         layers = tuple(self._layer(conv) for conv in self.folded.convs())
         layer_index = {layer.name: n for n, layer in enumerate(layers)}
@@ -118,8 +119,9 @@ class _Formulation:
         return self.code[kernel]
 
     def _other_code(self) -> int:
-        ops = (op for op in self.folded.ops if not isinstance(op, Conv2D | Reshape))
-        return sum(self._code(kind) for kind in sorted({KINDS[type(op)] for op in ops}))
+        ops = (op for op in self.folded.ops if not isinstance(op, Conv2D))
+        kinds = {kind_of(self.folded, op) for op in ops if runs_code(self.layout, op)}
+        return sum(self._code(kind) for kind in sorted(kinds))
 
     def _add_group_terms(self, op: Op) -> None:
         """Latency, flash and scratch of an operator that only its input's group decides."""
@@ -135,6 +137,9 @@ class _Formulation:
             self.group_flash[group] += [
                 fully_connected_flash(pixels * int(c), outputs) for c in counts
             ]
+        if isinstance(op, DepthwiseConv2D):
+            size = kernel_size(self.folded, op)
+            self.group_flash[group] += [depthwise_flash(size, int(c)) for c in counts]
 
     def _layer(self, conv: Conv2D) -> Layer:
         choice = self.choices.convs[conv.name]

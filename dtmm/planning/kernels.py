@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dtmm.network.ir import Conv2D, Network, Pair
+from dtmm.network.ir import Conv2D, DepthwiseConv2D, Network, Pair
 from dtmm.storage.dense import IM2COL_MAX_BYTES
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, kernel_ids, variant
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, CONV_IM2COL, kernel_ids, variant
 from dtmm.storage.stored import VECTOR_BYTES, round_up
 
+CONV_GROUPED = "conv_grouped"
 
-def kernel_size(network: Network, conv: Conv2D) -> Pair:
+
+def kernel_size(network: Network, conv: Conv2D | DepthwiseConv2D) -> Pair:
     """(kh, kw) of a convolution."""
     _, height, width, _ = network.params[conv.weight].shape
     return height, width
@@ -17,7 +19,14 @@ def kernel_size(network: Network, conv: Conv2D) -> Pair:
 def uses_im2col(network: Network, conv: Conv2D) -> bool:
     """True for a convolution of a network input with few channels: im2col is its only kernel."""
     window = network.params[conv.weight][0].size
-    return conv.input in network.inputs and window <= IM2COL_MAX_BYTES
+    return conv.groups == 1 and conv.input in network.inputs and window <= IM2COL_MAX_BYTES
+
+
+def only_kernel(network: Network, conv: Conv2D) -> str | None:
+    """The kernel of a convolution that leaves no choice: grouped, or the first layer's im2col."""
+    if conv.groups > 1:
+        return CONV_GROUPED
+    return CONV_IM2COL if uses_im2col(network, conv) else None
 
 
 def fastest_kernel(network: Network, conv: Conv2D, in_channels: int, pruned: bool) -> str:

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from dtmm.errors import ConfigError, UnsupportedError
 from dtmm.network.groups import ChannelGroup, channel_groups
 from dtmm.network.ir import FullyConnected, Network
-from dtmm.planning.kernels import fastest_kernel, kernel_size, uses_im2col
-from dtmm.storage.kernel_ids import CONV_IM2COL
+from dtmm.planning.kernels import fastest_kernel, kernel_size, only_kernel
 from dtmm.storage.stored import VECTOR_BYTES
 
 Ints = npt.NDArray[np.int64]
@@ -120,8 +119,8 @@ def choices(folded: Network, levels: Levels) -> Choices:
             )
         height, width = kernel_size(folded, conv)
         positions = height * width
-        first = uses_im2col(folded, conv)
-        shares = np.ones(1) if first else levels.kept_shares(positions)
+        only = only_kernel(folded, conv)
+        shares = np.ones(1) if only else levels.kept_shares(positions)
         filters = per_group[target][:, None]
         counts = np.maximum(np.round(filters * positions * shares), filters).astype(np.int64)
         new = np.ones(counts.shape, dtype=np.bool_)
@@ -129,7 +128,7 @@ def choices(folded: Network, levels: Levels) -> Choices:
         # which kernel is the fastest hangs on the input level: one option for each kernel
         fastest = [
             [
-                CONV_IM2COL if first else fastest_kernel(folded, conv, int(c_in), share > 0)
+                only or fastest_kernel(folded, conv, int(c_in), share > 0)
                 for share in range(len(shares))
             ]
             for c_in in per_group[source]

@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dtmm.errors import DtmmError
 from dtmm.latency.table import OpShape, Point
 from dtmm.network.ir import (
     Add,
     AveragePool2D,
+    Concat,
     Conv2D,
+    DepthwiseConv2D,
     FullyConnected,
+    HardSwish,
+    LeakyRelu,
+    Logistic,
     MaxPool2D,
     Mean,
+    Mul,
     Network,
     Op,
-    Reshape,
+    Pad,
+    Pair,
+    Quantize,
+    Softmax,
+    StridedSlice,
     op_inputs,
 )
 from dtmm.planning.kernels import kernel_size
+from dtmm.planning.layout import runs_code
 from dtmm.planning.levels import ConvChoices, Levels, choices
-from dtmm.planning.nouns import Layout
+from dtmm.planning.nouns import Buffer, Layout
 
 KINDS: dict[type[Op], str] = {
     Add: "add",
     AveragePool2D: "average_pool",
+    Concat: "concat",
     Conv2D: "conv2d",
+    DepthwiseConv2D: "depthwise_conv",
     FullyConnected: "fully_connected",
+    HardSwish: "lookup",
+    LeakyRelu: "lookup",
+    Logistic: "lookup",
     MaxPool2D: "max_pool",
     Mean: "mean",
+    Mul: "mul",
+    Pad: "pad",
+    Quantize: "lookup",
+    Softmax: "softmax",
+    StridedSlice: "strided_slice",
 }
-"""Kind of every operator that runs code (a Reshape does not); but for convolutions, also the id of
-its kernel."""
+"""Kind of every operator class that runs code (a Reshape does not); see `kind_of`."""
+
+
+def kind_of(network: Network, op: Op) -> str:
+    """Kind of an operator; but for convolutions, also the id of its kernel.
+
+    A sum or product with a number is a lookup; one with a pixel runs as a broadcast.
+    """
+    if isinstance(op, Add | Mul):
+        if op.constant is not None and network.params[op.constant].size == 1:
+            return "lookup"
+        if op.constant is not None or len({network.tensors[name] for name in op.inputs}) > 1:
+            return f"{KINDS[type(op)]}_broadcast"
+    return KINDS[type(op)]
 
 
 def required_points(folded: Network, layout: Layout, levels: Levels) -> tuple[Point, ...]:
@@ -39,7 +73,7 @@ def required_points(folded: Network, layout: Layout, levels: Levels) -> tuple[Po
     options = choices(folded, levels)
     points: dict[Point, None] = {}
     for op in folded.ops:
-        if isinstance(op, Reshape):
+        if not runs_code(layout, op):
             continue
         shape = op_shape(folded, layout, op)
         if isinstance(op, Conv2D):
@@ -80,40 +114,46 @@ def conv_points(
 def op_point(folded: Network, shape: OpShape, op: Op, channels: int) -> Point:
     """The point of any other operator whose (first) input keeps `channels`.
 
-    A fully connected layer reads in_hw pixels of `channels` each, and keeps all its outputs.
+    A fully connected layer reads in_hw pixels of `channels` each, and keeps all its outputs. A
+    Concat, whose channels are never pruned, is charged as if it copied all its operands.
     """
-    out = folded.tensors[op.output][-1] if isinstance(op, FullyConnected) else channels
-    return Point(shape, shape.kind, channels, out)
+    out = channels
+    if isinstance(op, FullyConnected | Concat):
+        out = folded.tensors[op.output][-1]
+    return Point(shape, shape.kind, out if isinstance(op, Concat) else channels, out)
 
 
 def op_shape(folded: Network, layout: Layout, op: Op) -> OpShape:
     """What an operator's latency depends on besides counts; halos are those of its buffers."""
-    sources = [layout.buffers[layout.tensor_buffer[tensor]] for tensor in op_inputs(op)]
     target = layout.buffers[layout.tensor_buffer[op.output]]
-    kind = KINDS[type(op)]
-    in_hw, out_hw = (sources[0].height, sources[0].width), (target.height, target.width)
-    in_halo, out_halo = max(source.halo for source in sources), target.halo
-    if isinstance(op, Conv2D):
-        return OpShape(
-            kind,
-            in_hw,
-            out_hw,
+    sources = [layout.buffers[layout.tensor_buffer[tensor]] for tensor in op_inputs(op)]
+    if isinstance(op, Add | Mul):  # without a pixel that every pixel of the other operand meets
+        sources = [each for each in sources if _pixels(each) == _pixels(target)]
+    source = sources[0]
+    shape = OpShape(
+        kind_of(folded, op),
+        _pixels(source),
+        _pixels(target),
+        in_halo=max(source.halo for source in sources),
+        out_halo=target.halo,
+    )
+    if isinstance(op, Conv2D | DepthwiseConv2D):
+        return replace(
+            shape,
             kernel=kernel_size(folded, op),
             stride=op.stride,
             dilation=op.dilation,
             pad=op.padding[:2],
-            in_halo=in_halo,
-            out_halo=out_halo,
+            groups=op.groups if isinstance(op, Conv2D) else 1,
         )
     if isinstance(op, MaxPool2D | AveragePool2D):
-        return OpShape(
-            kind,
-            in_hw,
-            out_hw,
-            kernel=op.window,
-            stride=op.stride,
-            pad=op.padding[:2],
-            in_halo=in_halo,
-            out_halo=out_halo,
-        )
-    return OpShape(kind, in_hw, out_hw, in_halo=in_halo, out_halo=out_halo)
+        return replace(shape, kernel=op.window, stride=op.stride, pad=op.padding[:2])
+    if isinstance(op, StridedSlice):
+        return replace(shape, stride=op.stride)
+    if isinstance(op, Pad):
+        return replace(shape, pad=op.padding[:2])
+    return shape
+
+
+def _pixels(buffer: Buffer) -> Pair:
+    return buffer.height, buffer.width

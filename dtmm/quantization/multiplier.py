@@ -49,11 +49,11 @@ def requantize(accumulators: Ints, multiplier: Ints | int, shift: Ints | int) ->
     """
     shift = np.asarray(shift, np.int64)
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
-    high = _rounding_doubling_high_mul(np.asarray(accumulators, np.int64) << left, multiplier)
-    return _rounding_divide_by_power_of_two(high, right)
+    high = rounding_doubling_high_mul(np.asarray(accumulators, np.int64) << left, multiplier)
+    return rounding_divide_by_power_of_two(high, right)
 
 
-def _rounding_doubling_high_mul(a: Ints, b: Ints | int) -> Ints:
+def rounding_doubling_high_mul(a: Ints, b: Ints | int) -> Ints:
     """gemmlowp SaturatingRoundingDoublingHighMul: round(a * b / 2**31), ties away from zero.
 
     Multipliers are never -2**31, so that saturation cannot occur.
@@ -63,8 +63,9 @@ def _rounding_doubling_high_mul(a: Ints, b: Ints | int) -> Ints:
     return np.where(nudged >= 0, nudged >> 31, -(-nudged >> 31))
 
 
-def _rounding_divide_by_power_of_two(x: Ints, exponent: Ints) -> Ints:
+def rounding_divide_by_power_of_two(x: Ints, exponent: Ints | int) -> Ints:
     """gemmlowp RoundingDivideByPOT: round(x / 2**exponent), ties away from zero."""
+    exponent = np.asarray(exponent, np.int64)
     mask = (np.int64(1) << exponent) - 1
     remainder = x & mask
     threshold = (mask >> 1) + (x < 0)

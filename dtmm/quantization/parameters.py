@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dtmm.network.ir import Activation, Add, Conv2D, FullyConnected, Mean, Op
-from dtmm.quantization.multiplier import quantize_multiplier
+from dtmm.network.ir import Activation, Add, Mean, Mul, Op, Weighted
+from dtmm.quantization.multiplier import Ints, quantize_multiplier
 from dtmm.quantization.quantized import QuantizedNetwork
 
 ADD_LEFT_SHIFT = 20
@@ -63,9 +63,14 @@ def output_range(network: QuantizedNetwork, op: Op) -> OutputRange:
     return OutputRange(tensor.zero_point, low, high)
 
 
+def clamp(values: Ints, limits: OutputRange) -> npt.NDArray[np.int8]:
+    """Int8 codes of values around zero."""
+    return np.clip(values + limits.zero_point, limits.minimum, limits.maximum).astype(np.int8)
+
+
 def add_parameters(network: QuantizedNetwork, op: Add) -> AddParameters:
     """As TFLM's ADD prepares them, in double."""
-    first, second = (network.tensors[name].scale for name in op.inputs)
+    first, second = (scale for scale, _ in network.operands(op))
     twice_max = 2.0 * max(first, second)
     output = twice_max / ((1 << ADD_LEFT_SHIFT) * network.tensors[op.output].scale)
     return AddParameters(
@@ -77,7 +82,13 @@ def add_parameters(network: QuantizedNetwork, op: Add) -> AddParameters:
     )
 
 
-def channel_parameters(network: QuantizedNetwork, op: Conv2D | FullyConnected) -> ChannelParameters:
+def mul_rescale(network: QuantizedNetwork, op: Mul) -> Rescale:
+    """The factor of MUL's integer product, as TFLM prepares it, in double."""
+    (first, _), (second, _) = network.operands(op)
+    return Rescale(*quantize_multiplier(first * second / network.tensors[op.output].scale))
+
+
+def channel_parameters(network: QuantizedNetwork, op: Weighted) -> ChannelParameters:
     """Bias and rescaling of every output channel."""
     factors = [quantize_multiplier(float(scale)) for scale in network.effective_scales(op)]
     assert op.bias is not None, "a quantized layer has a bias"

@@ -10,15 +10,17 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.network.check import check
+from dtmm.network.fold import KEEPS_SCALE
 from dtmm.network.ir import (
     Activate,
-    AveragePool2D,
     BatchNorm,
-    Conv2D,
-    FullyConnected,
-    MaxPool2D,
+    Binary,
+    HardSwish,
+    Logistic,
     Network,
-    Reshape,
+    Softmax,
+    Weighted,
+    op_inputs,
 )
 from dtmm.quantization.quantized import QuantizedNetwork, QuantizedTensor
 
@@ -27,8 +29,11 @@ Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
-_SAME_SCALE = (MaxPool2D, AveragePool2D, Reshape)
-"""Operators that TFLite requires to keep their input's scale and zero point."""
+_PROBABILITY = (1 / 256, -128)
+"""Scale and zero point that TFLite prescribes for the outputs of SOFTMAX and LOGISTIC."""
+
+_HARD_SWISH_RATIO = 64
+"""TFLM refuses HARD_SWISH whose input scale is 128 times its output scale or more."""
 
 _LEAST_RANGE = 1e-6
 """A tensor that spans less is taken for constant zero; any scale will do, and 1/255 is tame."""
@@ -58,7 +63,10 @@ def quantize(folded: Network, ranges: Ranges) -> QuantizedNetwork:
     params: dict[str, Int8 | Int32] = {}
     scales: dict[str, Float32] = {}
     for op in folded.ops:
-        if isinstance(op, Conv2D | FullyConnected):
+        if isinstance(op, Binary) and op.constant is not None:
+            key = op.constant
+            params[key], scales[key] = quantize_constant(folded.params[key])
+        if isinstance(op, Weighted):
             if op.bias is None:
                 raise UnsupportedError(f"'{op.name}' has no bias: fold the network first")
             weight, bias, input_scale = op.weight, op.bias, tensors[op.input].scale
@@ -89,6 +97,13 @@ def quantize_layer(
     return codes, np.rint(bias / (input_scale * scale.astype(np.float64))).astype(np.int32), scale
 
 
+def quantize_constant(values: Float32) -> tuple[Int8, Float32]:
+    """Symmetric int8 of a constant operand, and its float32 scale [1]."""
+    scale = np.array([np.abs(values).max() / 127 or 1 / 127], np.float32)
+    scale = np.maximum(scale, np.finfo(np.float32).tiny)
+    return np.clip(np.rint(values / scale), -127, 127).astype(np.int8), scale
+
+
 def quantize_input(
     network: QuantizedNetwork, images: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.int8]:
@@ -101,16 +116,26 @@ def quantize_input(
 def _quantize_tensors(folded: Network, ranges: Ranges) -> dict[str, QuantizedTensor]:
     tied: DisjointSet = DisjointSet(folded.tensors)
     for op in folded.ops:
-        if isinstance(op, _SAME_SCALE):
-            tied.merge(op.input, op.output)
-    tensors: dict[str, QuantizedTensor] = {}
+        if isinstance(op, KEEPS_SCALE):
+            for name in op_inputs(op):
+                tied.merge(name, op.output)
+    spans: dict[str, tuple[float, float]] = {}  # by each set's root
     for members in tied.subsets():
         low = min(0.0, *(_range(ranges, name)[0] for name in members))
         high = max(0.0, *(_range(ranges, name)[1] for name in members))
-        scale, zero_point = _affine(low, high)
-        for name in members:
-            tensors[name] = QuantizedTensor(folded.tensors[name], scale, zero_point)
-    return {name: tensors[name] for name in folded.tensors}
+        spans[tied[next(iter(members))]] = (low, high)
+    for op in folded.ops:
+        if isinstance(op, HardSwish):
+            (low, high), (least, most) = spans[tied[op.input]], spans[tied[op.output]]
+            most = max(most, least + (high - low) / _HARD_SWISH_RATIO)
+            spans[tied[op.output]] = (least, most)
+    affine = {root: _affine(*span) for root, span in spans.items()}
+    for op in folded.ops:
+        if isinstance(op, Softmax | Logistic):
+            affine[tied[op.output]] = _PROBABILITY
+    return {
+        name: QuantizedTensor(shape, *affine[tied[name]]) for name, shape in folded.tensors.items()
+    }
 
 
 def _range(ranges: Ranges, name: str) -> tuple[float, float]:

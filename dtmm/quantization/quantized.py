@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dtmm.network.ir import Conv2D, FullyConnected, Op, Shape
+from dtmm.network.ir import Binary, Op, Shape, Weighted
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class QuantizedNetwork:
     Attributes:
         tensors: activations by name.
         ops: the same operator classes as `Network.ops`.
-        params: int8 weights (conv OHWI, fully connected [C_out, C_in]) and int32 biases by key.
-        weight_scales: per weight key, float32 [C_out] (symmetric, zero point 0).
+        params: int8 weights (as in `dtmm.network.ir`) and constants, int32 biases, by key.
+        weight_scales: per weight key, float32 [C_out] (symmetric, zero point 0); [1] per constant.
     """
 
     name: str
@@ -39,7 +39,14 @@ class QuantizedNetwork:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def effective_scales(self, op: Conv2D | FullyConnected) -> npt.NDArray[np.float64]:
+    def operands(self, op: Binary) -> tuple[tuple[float, int], ...]:
+        """(scale, zero point) of both operands; a constant comes second."""
+        found = [(self.tensors[name].scale, self.tensors[name].zero_point) for name in op.inputs]
+        if op.constant is not None:
+            found.append((float(self.weight_scales[op.constant][0]), 0))
+        return tuple(found)
+
+    def effective_scales(self, op: Weighted) -> npt.NDArray[np.float64]:
         """[C_out] factors input_scale * weight_scale / output_scale, in double as in TFLite."""
         source, target = self.tensors[op.input], self.tensors[op.output]
         scales = self.weight_scales[op.weight].astype(np.float64)

@@ -10,195 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtmm.errors import UnsupportedError
 from dtmm.network import ir
 from dtmm.network.groups import ChannelGroup, channel_groups
 from dtmm.training.loop import to_tensor
+from dtmm.training.operators import OPERATORS, BatchNormOperator, Convolution, Layer, Operator
 
 Watch = Callable[[str, Tensor], None]
 """Called with every tensor's name and value (NCHW or [N, C]) as it is computed."""
-
-
-def _activate(x: Tensor, activation: ir.Activation) -> Tensor:
-    if activation is ir.Activation.RELU:
-        return F.relu(x)
-    if activation is ir.Activation.RELU6:
-        return F.relu6(x)
-    return x
-
-
-def _pad(x: Tensor, padding: ir.Padding, value: float = 0.0) -> Tensor:
-    top, left, bottom, right = padding
-    return F.pad(x, (left, right, top, bottom), value=value) if any(padding) else x
-
-
-def _parameter(values: npt.NDArray[np.float32]) -> nn.Parameter:
-    return nn.Parameter(torch.from_numpy(np.array(values, dtype=np.float32)))
-
-
-class _Operator(nn.Module):
-    """One operator: `forward` computes it, `params` gives its weights in the network's layout."""
-
-    def params(self) -> dict[str, Tensor]:
-        return {}
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        return cast(Tensor, super().__call__(*inputs))
-
-
-class _Convolution(_Operator):
-    mask: Tensor | None
-
-    def __init__(self, op: ir.Conv2D, network: ir.Network) -> None:
-        super().__init__()
-        weight = network.params[op.weight]
-        self.op = op
-        self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)).permute(0, 3, 1, 2))
-        self.bias = None if op.bias is None else _parameter(network.params[op.bias])
-        kept = np.any(weight != 0, axis=3, keepdims=True)
-        mask = None if kept.all() else torch.from_numpy(kept.astype(np.float32)).permute(0, 3, 1, 2)
-        self.register_buffer("mask", mask, persistent=False)
-        if mask is not None:
-            self.weight.register_hook(self._masked)  # type: ignore[no-untyped-call]
-
-    def _masked(self, values: Tensor) -> Tensor:
-        return values if self.mask is None else values * self.mask
-
-    def apply_mask(self) -> None:
-        if self.mask is not None:
-            self.weight.mul_(self.mask)
-
-    def forward(self, x: Tensor) -> Tensor:
-        top, left, bottom, right = self.op.padding
-        padding = (top, left)
-        if padding != (bottom, right):
-            x, padding = _pad(x, self.op.padding), (0, 0)
-        stride, dilation = self.op.stride, self.op.dilation
-        y = F.conv2d(x, self.weight, self.bias, stride, padding, dilation)
-        return _activate(y, self.op.activation)
-
-    def params(self) -> dict[str, Tensor]:
-        weights = {self.op.weight: self.weight.permute(0, 2, 3, 1)}
-        if self.op.bias is not None and self.bias is not None:
-            weights[self.op.bias] = self.bias
-        return weights
-
-
-class _FullyConnected(_Operator):
-    def __init__(self, op: ir.FullyConnected, network: ir.Network) -> None:
-        super().__init__()
-        self.op = op
-        self.weight = _parameter(network.params[op.weight])
-        self.bias = None if op.bias is None else _parameter(network.params[op.bias])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _activate(F.linear(x, self.weight, self.bias), self.op.activation)
-
-    def params(self) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = {self.op.weight: self.weight}
-        if self.op.bias is not None and self.bias is not None:
-            weights[self.op.bias] = self.bias
-        return weights
-
-
-class _BatchNorm(_Operator):
-    def __init__(self, op: ir.BatchNorm, network: ir.Network) -> None:
-        super().__init__()
-        self.op = op
-        kind = nn.BatchNorm2d if len(network.tensors[op.input]) == 4 else nn.BatchNorm1d
-        self.norm = kind(network.params[op.scale].shape[0], eps=op.epsilon)
-        with torch.no_grad():
-            for key, target in self.params().items():
-                target.copy_(torch.from_numpy(np.array(network.params[key], dtype=np.float32)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.norm(x))
-
-    def params(self) -> dict[str, Tensor]:
-        norm, op = self.norm, self.op
-        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-        return {op.scale: norm.weight, op.shift: norm.bias, op.mean: mean, op.variance: variance}
-
-
-class _Activate(_Operator):
-    def __init__(self, op: ir.Activate, network: ir.Network) -> None:
-        super().__init__()
-        self.activation = op.activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _activate(x, self.activation)
-
-
-class _Add(_Operator):
-    def __init__(self, op: ir.Add, network: ir.Network) -> None:
-        super().__init__()
-        self.activation = op.activation
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return _activate(x + y, self.activation)
-
-
-class _MaxPool(_Operator):
-    def __init__(self, op: ir.MaxPool2D, network: ir.Network) -> None:
-        super().__init__()
-        self.op = op
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = _pad(x, self.op.padding, value=-torch.inf)
-        return F.max_pool2d(x, self.op.window, self.op.stride)
-
-
-class _AveragePool(_Operator):
-    """Sums the padded window and divides by the pixels that are not padding."""
-
-    def __init__(self, op: ir.AveragePool2D, network: ir.Network) -> None:
-        super().__init__()
-        self.op = op
-
-    def _mean(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(_pad(x, self.op.padding), self.op.window, self.op.stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not any(self.op.padding):
-            return self._mean(x)
-        return self._mean(x) / self._mean(torch.ones_like(x[:1, :1]))
-
-
-class _Mean(_Operator):
-    def __init__(self, op: ir.Mean, network: ir.Network) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
-
-
-class _Reshape(_Operator):
-    def __init__(self, op: ir.Reshape, network: ir.Network) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1).flatten(1)
-
-
-_OPERATORS: Mapping[type, Callable[[Any, ir.Network], _Operator]] = {
-    ir.Conv2D: _Convolution,
-    ir.FullyConnected: _FullyConnected,
-    ir.BatchNorm: _BatchNorm,
-    ir.Activate: _Activate,
-    ir.Add: _Add,
-    ir.MaxPool2D: _MaxPool,
-    ir.AveragePool2D: _AveragePool,
-    ir.Mean: _Mean,
-    ir.Reshape: _Reshape,
-}
 
 
 def _check(network: ir.Network) -> None:
@@ -207,7 +33,7 @@ def _check(network: ir.Network) -> None:
             raise UnsupportedError(
                 f"network '{network.name}' has {len(names)} {what}s, the executor runs exactly one"
             )
-    fields = ("weight", "bias", "scale", "shift", "mean", "variance")
+    fields = ("weight", "bias", "scale", "shift", "mean", "variance", "constant")
     keys = [key for op in network.ops for f in fields if (key := getattr(op, f, None)) is not None]
     shared = next((key for key in keys if keys.count(key) > 1), None)
     if shared is not None:
@@ -228,7 +54,7 @@ class Executor(nn.Module):
         super().__init__()
         _check(network)
         self.network = network
-        self.operators = nn.ModuleList(_OPERATORS[type(op)](op, network) for op in network.ops)
+        self.operators = nn.ModuleList(OPERATORS[type(op)](op, network) for op in network.ops)
         last = {name: i for i, op in enumerate(network.ops) for name in ir.op_inputs(op)}
         self._last_use = {name: i for name, i in last.items() if name not in network.outputs}
 
@@ -287,26 +113,28 @@ class Executor(nn.Module):
 
     def batch_norms(self) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
         """The batch normalization modules, in execution order."""
-        return [operator.norm for operator in self.operators if isinstance(operator, _BatchNorm)]
+        return [
+            operator.norm for operator in self.operators if isinstance(operator, BatchNormOperator)
+        ]
 
     @torch.no_grad()
     def apply_masks(self) -> None:
         """Sets every pruned filterlet to exactly zero; call it after each optimizer step."""
         for operator in self.operators:
-            if isinstance(operator, _Convolution):
+            if isinstance(operator, Convolution):
                 operator.apply_mask()
 
     def weight(self, name: str) -> Tensor:
         """The weight parameter of a convolution (OIHW) or fully connected layer ([C_out, C_in])."""
         for op, operator in zip(self.network.ops, self.operators, strict=True):
-            if op.name == name and isinstance(operator, _Convolution | _FullyConnected):
+            if op.name == name and isinstance(operator, Layer):
                 return operator.weight
         raise UnsupportedError(f"layer '{name}' of network '{self.network.name}' has no weight")
 
     def to_network(self) -> ir.Network:
         """The network with this executor's weights and batch normalization statistics, float32."""
         params = dict(self.network.params)
-        for operator in cast(Sequence[_Operator], self.operators):
+        for operator in cast(Sequence[Operator], self.operators):
             for key, value in operator.params().items():
                 array = value.detach().cpu().float().numpy()
                 params[key] = np.array(array, dtype=np.float32, order="C")

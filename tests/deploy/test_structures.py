@@ -96,7 +96,7 @@ def test_host_equals_the_reference(build) -> None:
 
 def test_a_reshape_is_no_step() -> None:
     network = fold(vgg())
-    numbers = view_numbers(quantized(network))
+    numbers = view_numbers(plan(quantized(network), layout(network)))
     flat = next(op for op in network.ops if op.output == "flat")
     assert numbers["x"] == 0
     assert numbers["flat"] == numbers[flat.input]

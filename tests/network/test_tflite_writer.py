@@ -11,7 +11,8 @@ import pytest
 from dtmm.errors import UnsupportedError
 from dtmm.network import fold
 from dtmm.network.ir import AveragePool2D, MaxPool2D
-from dtmm.network.tflite_writer import ALIGNMENT, same_padding, write_tflite
+from dtmm.network.tflite_ops import same_padding
+from dtmm.network.tflite_writer import ALIGNMENT, write_tflite
 from dtmm.quantization import QuantizedNetwork, quantize
 from tests.training.networks import Builder, residual, vgg
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runtime_c.cases import CHECKS
+from tests.runtime_c.checks import CHECKS
 
 
 @pytest.mark.parametrize("operator", CHECKS)

@@ -15,7 +15,7 @@ RUN = """
 import sys
 from pathlib import Path
 import numpy as np
-from tests.runtime_c.cases import CHECKS
+from tests.runtime_c.checks import CHECKS
 from tests.runtime_c.library import load
 library = load(Path(sys.argv[1]))
 for name, check in CHECKS.items():

@@ -142,7 +142,6 @@ class Run:
         rest = self.length * self.stride - self.weights_ahead
         return f"add r3, r3, #{rest}"
 
-
     def products(self, first: int, last: int, clear: bool = False) -> Iterator[str]:
         """The MACs of the vectors first..last - 1 and each load just before it is needed.
 

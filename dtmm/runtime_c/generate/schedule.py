@@ -17,7 +17,7 @@ from functools import cached_property
 
 _REGISTER = re.compile(r"\b(?:q\d|r1?\d|lr|sp)\b")
 _MAC = ("vmladav", "vmladava", "vqrdmlah", "vqrdmulh")
-_MODIFIES = ("vmladava", "vqrdmlah", "vqmovnb", "vqmovnt", "vmov")
+_MODIFIES = ("vmladava", "vqrdmlah", "vqmovnb", "vqmovnt", "vqmovunb", "vmov")
 """Instructions that read what they write."""
 
 Order = tuple[str, ...]
@@ -46,7 +46,9 @@ class Instruction:
     @property
     def memory(self) -> bool:
         """Whether it loads or stores."""
-        return "[" in self.text.replace("[0]", "").replace("[1]", "").replace("[2]", "").replace("[3]", "")
+        return "[" in self.text.replace("[0]", "").replace("[1]", "").replace("[2]", "").replace(
+            "[3]", ""
+        )
 
     @property
     def unit(self) -> str:
@@ -65,7 +67,7 @@ class Instruction:
         """Cycles until its result can be used."""
         if self.memory:
             return 1 if self.vector else 2
-        if self.name.startswith("vqmovn"):
+        if self.name.startswith("vqmov"):
             return 3
         return 2 if self.vector or "lsl" in self.text else 1
 
@@ -128,7 +130,9 @@ def _dependencies(block: Sequence[Instruction]) -> list[list[tuple[int, int]]]:
     return found
 
 
-def _heights(block: Sequence[Instruction], before: Sequence[Sequence[tuple[int, int]]]) -> list[int]:
+def _heights(
+    block: Sequence[Instruction], before: Sequence[Sequence[tuple[int, int]]]
+) -> list[int]:
     """Cycles from each instruction to the end along its longest chain."""
     height = [instruction.latency for instruction in block]
     for number in reversed(range(len(block))):

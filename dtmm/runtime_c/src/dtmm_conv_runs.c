@@ -39,47 +39,74 @@ DTMM_INLINE uint32_t mask_bits(const uint8_t *mask, int32_t first, int32_t count
   return bits >> (first & 7) & ((1u << count) - 1);
 }
 
-/* Lists the runs of a group, whose offset is in `base` with the first entry's flag in `first`;
- * returns their end, or NULL if they do not fit. */
+/* The positions of a group that continue the run of the one before. */
+DTMM_INLINE uint32_t continued(const window *w, uint32_t kept) {
+  return kept & kept << 1 & w->joins;
+}
+
+/* What is kept of the group that begins at a position; `mask` NULL keeps all. */
+DTMM_INLINE uint32_t kept_of_group(const window *w, const uint8_t *mask, int32_t at) {
+  const int32_t count = dtmm_min(w->group, w->positions - at);
+  return mask == NULL ? (1u << count) - 1 : mask_bits(mask, at, count);
+}
+
+/* Lists the runs of a group, whose offset is `base`, with `first` in the first one; returns their
+ * end. */
 DTMM_INLINE uint16_t *list_group(const window *w, uint32_t kept, uint32_t base, uint32_t first,
-                                 uint16_t *to, const uint16_t *end) {
-  const uint32_t continues = kept & kept << 1 & w->joins;
+                                 uint16_t *to) {
+  const uint32_t continues = continued(w, kept);
+  base |= first;
   DTMM_NO_UNROLL
   for (uint32_t starts = kept & ~continues; starts != 0; starts &= starts - 1) {
     const int32_t start = __builtin_ctz(starts);
     const uint32_t next = continues >> start >> 1 & 3u;
     const uint32_t length = 0x3121u >> 4 * next & 7u; /* of next = 0, 1, 2, 3: 1, 2, 1, 3 */
-    if (to == end) return NULL;
-    *to++ = (uint16_t)((w->offsets[start] + base) | first | length);
-    first = 0;
+    *to++ = (uint16_t)(w->offsets[start] + base + length);
+    base &= ~DTMM_RUN_FIRST;
   }
   return to;
 }
 
-DTMM_INLINE uint16_t *list_empty(uint16_t *to, const uint16_t *end) {
-  if (to == end) return NULL;
-  *to = DTMM_RUN_FIRST;
-  return to + 1;
-}
-
-/* Lists the runs of a filter; `mask` NULL keeps all. */
-DTMM_INLINE uint16_t *list_filter(const window *w, const uint8_t *mask, uint16_t *to,
-                                  const uint16_t *end) {
+/* Lists the runs of a filter, at most one for each position; `mask` NULL keeps all. */
+DTMM_INLINE uint16_t *list_filter(const window *w, const uint8_t *mask, uint16_t *to) {
   const uint16_t *begin = to;
-  for (int32_t at = 0; to != NULL && at < w->positions; at += w->group) {
-    const int32_t count = dtmm_min(w->group, w->positions - at);
-    const uint32_t kept = mask == NULL ? (1u << count) - 1 : mask_bits(mask, at, count);
+  for (int32_t at = 0; at < w->positions; at += w->group) {
     const int32_t base = at / w->kernel_w * w->row_step + at % w->kernel_w * w->column_step;
-    to = list_group(w, kept, (uint32_t)base, to == begin ? DTMM_RUN_FIRST : 0, to, end);
+    const uint32_t first = to == begin ? DTMM_RUN_FIRST : 0;
+    to = list_group(w, kept_of_group(w, mask, at), (uint32_t)base, first, to);
   }
-  return to == begin ? list_empty(to, end) : to;
+  if (to == begin) *to++ = DTMM_RUN_FIRST;
+  return to;
 }
 
-/* The usual case: one group and two bytes of mask. */
-DTMM_INLINE uint16_t *list_small_filter(const window *w, const uint8_t *mask, uint16_t *to,
-                                        const uint16_t *end) {
-  const uint32_t kept = mask[0] | (uint32_t)mask[1] << 8;
-  return kept != 0 ? list_group(w, kept, 0, DTMM_RUN_FIRST, to, end) : list_empty(to, end);
+/* The same for filters in the usual case, one group and two bytes of mask, as long as there is room for
+ * any; returns how many those were. */
+DTMM_NO_INLINE static int32_t list_small_filters(const window *w, const uint8_t *masks,
+                                                 int32_t filters, uint16_t **stream,
+                                                 const uint16_t *end) {
+  uint16_t *to = *stream;
+  const uint16_t *enough = end - w->positions;
+  const uint8_t *mask = masks;
+  DTMM_NO_UNROLL
+  for (; mask != masks + 2 * filters && to < enough; mask += 2) {
+    const uint32_t kept = mask[0] | (uint32_t)mask[1] << 8;
+    *to = DTMM_RUN_FIRST; /* of an empty one */
+    to += kept == 0;
+    to = list_group(w, kept, 0, DTMM_RUN_FIRST, to);
+  }
+  *stream = to;
+  return (int32_t)(mask - masks) / 2;
+}
+
+/* How many entries that makes. */
+DTMM_NO_INLINE static int32_t count_entries(const window *w, const uint8_t *mask) {
+  int32_t count = 0;
+  DTMM_NO_UNROLL
+  for (int32_t at = 0; at < w->positions; at += w->group) {
+    const uint32_t kept = kept_of_group(w, mask, at);
+    count += __builtin_popcount(kept & ~continued(w, kept));
+  }
+  return dtmm_max(count, 1);
 }
 
 static int32_t listed_filters(const dtmm_conv_weights *weights) {
@@ -92,17 +119,21 @@ size_t dtmm_conv_list_runs(const dtmm_conv_params *conv, const dtmm_conv_weights
   window w;
   describe_window(conv, in, &w);
   const int32_t mask_bytes = (w.positions + 7) / 8;
-  const int small = mask_bytes == 2 && w.group == w.positions;
   const uint16_t *end = stream + entries;
   const uint8_t *mask = weights->index;
   uint16_t *to = stream;
-  DTMM_NO_UNROLL
-  for (int32_t left = listed_filters(weights); left > 0 && to != NULL; --left) {
-    to = small && mask != NULL ? list_small_filter(&w, mask, to, end)
-                               : list_filter(&w, mask, to, end);
+  int32_t left = listed_filters(weights);
+  if (mask != NULL && mask_bytes == 2 && w.group == w.positions && w.positions < (int32_t)entries) {
+    const int32_t listed = list_small_filters(&w, mask, left, &to, end);
+    mask += 2 * listed;
+    left -= listed;
+  }
+  for (; left > 0; --left) {
+    if (end - to <= w.positions && end - to <= count_entries(&w, mask)) return 0;
+    to = list_filter(&w, mask, to);
     if (mask != NULL) mask += mask_bytes;
   }
-  if (to == NULL || to == end) return 0;
+  if (to == end) return 0;
   *to++ = DTMM_RUN_STOP;
   return (size_t)(to - stream);
 }
@@ -116,13 +147,14 @@ static void fill_job(const dtmm_conv_params *conv, const dtmm_conv_weights *weig
   job->in_step = kernel->columns * in->pixel_stride;
   job->out_step = kernel->columns * out->pixel_stride;
   job->in_row = conv->stride_h * in->row_stride;
-  job->zero_point = conv->output.zero_point;
+  const dtmm_output_params *output = &conv->output;
+  job->raise = output->zero_point + UINT8_MAX - output->activation_max;
+  job->lower = UINT8_MAX - (output->activation_max - output->activation_min);
+  job->low = output->activation_min;
   for (int32_t i = 0; i < DTMM_RUN_PIXELS; ++i) {
     const int32_t pixel = i / 2 + (i & 1) * (DTMM_RUN_PIXELS / 2);
     const int32_t y = pixel / kernel->columns, x = pixel % kernel->columns;
     job->offsets[i] = (uint16_t)(y * out->row_stride + x * out->pixel_stride);
-    job->low[i] = (int16_t)conv->output.activation_min;
-    job->high[i] = (int16_t)conv->output.activation_max;
   }
 }
 

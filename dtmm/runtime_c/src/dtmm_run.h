@@ -31,9 +31,9 @@ typedef struct {
   int32_t rounds, tiles;
   int32_t in_step, out_step; /* bytes from tile to tile */
   int32_t in_row;            /* bytes between the input rows of a tile's rows of pixels */
-  int32_t zero_point;
+  /* Zero point and clamp: value + raise saturates to 0..255, minus lower saturates at 0, plus low. */
+  int32_t raise, lower, low;
   uint16_t offsets[DTMM_RUN_PIXELS]; /* of the output pixels 0, 4, 1, 5, 2, 6, 3, 7, in bytes */
-  int16_t low[DTMM_RUN_PIXELS], high[DTMM_RUN_PIXELS];
   const dtmm_conv_kernel *kernel;
 } dtmm_run_job;
 

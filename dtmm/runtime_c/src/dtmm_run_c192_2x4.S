@@ -11,38 +11,34 @@
 DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     push {r4-r11, lr}
     vpush {d8-d15}
-    sub sp, sp, #120
+    sub sp, sp, #96
     adr r1, .Ltable
     vldrw.u32 q0, [r1, #0]
     vstrw.32 q0, [sp, #0]
     vldrw.u32 q1, [r1, #16]
     vstrw.32 q1, [sp, #16]
-    str r0, [sp, #112]
-    vldrw.u32 q0, [r0, #32]
+    str r0, [sp, #88]
+    vldrw.u32 q0, [r0, #40]
+    vldrw.u32 q1, [r0, #56]
     vstrw.32 q0, [sp, #32]
-    vldrw.u32 q0, [r0, #48]
-    vstrw.32 q0, [sp, #48]
-    vldrw.u32 q0, [r0, #64]
-    vstrw.32 q0, [sp, #64]
-    vldrw.u32 q0, [r0, #80]
-    vstrw.32 q0, [sp, #80]
+    vstrw.32 q1, [sp, #64]
     ldr r1, [r0, #0]
-    str r1, [sp, #32]
+    str r1, [sp, #52]
     ldr r1, [r0, #4]
-    str r1, [sp, #108]
+    str r1, [sp, #84]
     ldr r1, [r0, #28]
-    str r1, [sp, #104]
+    str r1, [sp, #80]
 .Ltile:
-    ldr r0, [sp, #112]
-    ldr r7, [sp, #32]
-    ldr r1, [sp, #108]
+    ldr r0, [sp, #88]
+    ldr r7, [sp, #52]
+    ldr r1, [sp, #84]
     ldr r3, [r0, #8]
     ldr r5, [r0, #12]
-    str r1, [sp, #36]
+    str r1, [sp, #48]
     ldr r2, [r0, #24]
     ldr r9, [r0, #20]
-    str r2, [sp, #100]
-    str r9, [sp, #96]
+    str r2, [sp, #60]
+    str r9, [sp, #56]
     ldrh r11, [r5], #2
     movs r0, #0
     movs r2, #0
@@ -59,12 +55,12 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     beq.w .Lnext
     ldr pc, [sp, r11, lsl #2]
 .Lstop:
-    ldr r7, [sp, #100]
+    ldr r7, [sp, #60]
     subs r7, r7, #1
-    str r7, [sp, #100]
+    str r7, [sp, #60]
     beq.w .Lend
-    ldr r5, [sp, #112]
-    ldr r7, [sp, #32]
+    ldr r5, [sp, #88]
+    ldr r7, [sp, #52]
     ldr r5, [r5, #16]
 .Lnext:
     ldrh r11, [r5], #2
@@ -78,9 +74,9 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmov q5[3], q5[1], r2, r6
     vmov q6[2], q6[0], r8, r12
     vmov q6[3], q6[1], r10, lr
-    ldr r11, [sp, #96]
+    ldr r11, [sp, #56]
     ldr r7, [r11], #12
-    str r11, [sp, #96]
+    str r11, [sp, #56]
     vadd.i32 q5, q5, r7
     vadd.i32 q6, q6, r7
     ldrd r7, r11, [r11, #-8]
@@ -89,21 +85,20 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vshr.s32 q5, q6, #31
     vqrdmlah.s32 q5, q6, r7
     vrshl.s32 q7, r11
-    ldr r7, [sp, #44]
     vrshl.s32 q5, r11
-    vqmovnb.s32 q7, q7
+    ldrd r7, r11, [sp, #36]
     vldrw.u32 q6, [sp, #64]
+    vqmovnb.s32 q7, q7
     vqmovnt.s32 q7, q5
-    ldr r11, [sp, #36]
     vqadd.s16 q7, q7, r7
-    vldrw.u32 q5, [sp, #80]
-    vmax.s16 q7, q7, q6
-    vldrw.u32 q6, [sp, #48]
-    vmin.s16 q7, q7, q5
+    vqmovunb.s16 q7, q7
+    vqsub.u8 q7, q7, r11
+    ldrd r7, r11, [sp, #44]
+    vadd.i8 q7, q7, r7
     add r7, r11, #1
     vstrb.16 q7, [r11, q6]
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
     movs r0, #0
     movs r2, #0
     movs r4, #0
@@ -118,9 +113,9 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmov q5[3], q5[1], r2, r6
     vmov q6[2], q6[0], r8, r12
     vmov q6[3], q6[1], r10, lr
-    ldr r11, [sp, #96]
+    ldr r11, [sp, #56]
     ldr r7, [r11], #12
-    str r11, [sp, #96]
+    str r11, [sp, #56]
     vadd.i32 q5, q5, r7
     vadd.i32 q6, q6, r7
     ldrd r7, r11, [r11, #-8]
@@ -129,34 +124,33 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vshr.s32 q5, q6, #31
     vqrdmlah.s32 q5, q6, r7
     vrshl.s32 q7, r11
-    ldr r7, [sp, #44]
     vrshl.s32 q5, r11
-    vqmovnb.s32 q7, q7
+    ldrd r7, r11, [sp, #36]
     vldrw.u32 q6, [sp, #64]
+    vqmovnb.s32 q7, q7
     vqmovnt.s32 q7, q5
-    ldr r11, [sp, #36]
     vqadd.s16 q7, q7, r7
-    vldrw.u32 q5, [sp, #80]
-    vmax.s16 q7, q7, q6
-    vldrw.u32 q6, [sp, #48]
-    vmin.s16 q7, q7, q5
+    vqmovunb.s16 q7, q7
+    vqsub.u8 q7, q7, r11
+    ldrd r7, r11, [sp, #44]
+    vadd.i8 q7, q7, r7
     add r7, r11, #1
     vstrb.16 q7, [r11, q6]
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
-    ldr r0, [sp, #112]
-    ldr r1, [sp, #108]
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
+    ldr r0, [sp, #88]
+    ldr r1, [sp, #84]
     ldr r2, [r0, #32]
     ldr r3, [r0, #36]
     add r7, r7, r2
     add r1, r1, r3
-    str r7, [sp, #32]
-    str r1, [sp, #108]
-    ldr r1, [sp, #104]
+    str r7, [sp, #52]
+    str r1, [sp, #84]
+    ldr r1, [sp, #80]
     subs r1, r1, #1
-    str r1, [sp, #104]
+    str r1, [sp, #80]
     bne.w .Ltile
-    add sp, sp, #120
+    add sp, sp, #96
     vpop {d8-d15}
     pop {r4-r11, pc}
     .p2align 2
@@ -172,7 +166,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
 .Lrun1:
     vldrw.u32 q0, [r3], #16
     vmladava.s8 r0, q0, q3
-    ldr r9, [sp, #40]
+    ldr r9, [sp, #32]
     ldrh r11, [r5], #2
     add r9, r9, r1
     vldrw.u32 q4, [r1, #192]!
@@ -382,14 +376,14 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vldrw.u32 q3, [r1]
     ldr pc, [sp, r11, lsl #2]
 .Lfirst1:
-    ldr r9, [sp, #40]
-    ldr r11, [sp, #96]
+    ldr r9, [sp, #32]
+    ldr r11, [sp, #56]
     vldrw.u32 q0, [r3], #16
     add r9, r9, r1
     ldr r7, [r11], #12
     vldrw.u32 q4, [r1, #192]!
     vmov q5[2], q5[0], r0, r4
-    str r11, [sp, #96]
+    str r11, [sp, #56]
     vldrw.u32 q2, [r1, #192]!
     vmladav.s8 r0, q0, q3
     vldrw.u32 q3, [r1, #192]!
@@ -535,7 +529,6 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vshr.s32 q5, q6, #31
     vldrw.u32 q4, [r1, #16]!
     vqrdmlah.s32 q5, q6, r7
-    ldr r7, [sp, #44]
     vldrw.u32 q6, [sp, #64]
     vmladava.s8 r0, q0, q4
     vldrw.u32 q2, [r1, #192]!
@@ -572,31 +565,31 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r8, q1, q4
     vldrw.u32 q0, [r3], #16
     vrshl.s32 q5, r11
-    ldr r11, [sp, #36]
+    ldrd r7, r11, [sp, #36]
     vldrw.u32 q2, [r1, #16]!
     vmladava.s8 r0, q0, q2
     vldrw.u32 q3, [r1, #192]!
     vmladava.s8 r2, q0, q3
+    vqmovnb.s32 q7, q7
     vldrw.u32 q4, [r1, #192]!
     vmladava.s8 r4, q0, q4
-    vldrw.u32 q2, [r1, #192]!
-    vqmovnb.s32 q7, q7
-    vldrw.u32 q3, [r9, #16]!
-    vmladava.s8 r6, q0, q2
     vqmovnt.s32 q7, q5
-    vldrw.u32 q5, [sp, #80]
-    vmladava.s8 r8, q0, q3
+    vldrw.u32 q2, [r1, #192]!
+    vmladava.s8 r6, q0, q2
     vqadd.s16 q7, q7, r7
+    vldrw.u32 q3, [r9, #16]!
+    vqmovunb.s16 q7, q7
     vldrw.u32 q4, [r9, #192]!
-    vmax.s16 q7, q7, q6
-    vldrw.u32 q6, [sp, #48]
-    vmin.s16 q7, q7, q5
+    vmladava.s8 r8, q0, q3
+    vqsub.u8 q7, q7, r11
+    ldrd r7, r11, [sp, #44]
     vldrw.u32 q2, [r9, #192]!
+    vadd.i8 q7, q7, r7
     add r7, r11, #1
     vstrb.16 q7, [r11, q6]
     vmladava.s8 r10, q0, q4
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
     ldrh r11, [r5], #2
     vldrw.u32 q3, [r9, #192]!
     vmladava.s8 r12, q0, q2
@@ -626,7 +619,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
 .Lrun2:
     vldrw.u32 q0, [r3, #0]
     vmladava.s8 r0, q0, q3
-    ldr r9, [sp, #40]
+    ldr r9, [sp, #32]
     ldrh r11, [r5], #2
     add r9, r9, r1
     vldrw.u32 q4, [r1, #192]!
@@ -973,7 +966,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vldrw.u32 q0, [r3, #0]
     vmov q5[2], q5[0], r0, r4
     vmladav.s8 r0, q0, q3
-    ldr r9, [sp, #40]
+    ldr r9, [sp, #32]
     vmov q5[3], q5[1], r2, r6
     add r9, r9, r1
     vldrw.u32 q4, [r1, #192]!
@@ -995,7 +988,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vldrw.u32 q4, [r9, #192]!
     vmov q6[3], q6[1], r10, lr
     vmladav.s8 r10, q0, q3
-    ldr r11, [sp, #96]
+    ldr r11, [sp, #56]
     vmladava.s8 r8, q1, q3
     vldrw.u32 q3, [r9, #192]!
     vmladav.s8 r12, q0, q4
@@ -1015,7 +1008,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r6, q1, q4
     vldrw.u32 q4, [r1, #-192]!
     vmladava.s8 r2, q0, q3
-    str r11, [sp, #96]
+    str r11, [sp, #56]
     vmladava.s8 r4, q1, q3
     vldrw.u32 q3, [r1, #-192]!
     vmladava.s8 r0, q0, q4
@@ -1055,7 +1048,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r6, q0, q4
     vrshl.s32 q7, r11
     vqrdmlah.s32 q5, q6, r7
-    ldr r7, [sp, #44]
+    vrshl.s32 q5, r11
     vmladava.s8 r4, q1, q4
     vldrw.u32 q4, [r9, #16]!
     vmladava.s8 r6, q1, q3
@@ -1063,11 +1056,11 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r8, q0, q4
     vldrw.u32 q4, [r9, #192]!
     vmladava.s8 r10, q0, q3
-    vrshl.s32 q5, r11
+    ldrd r7, r11, [sp, #36]
     vmladava.s8 r8, q1, q3
     vldrw.u32 q3, [r9, #192]!
     vmladava.s8 r12, q0, q4
-    vqmovnb.s32 q7, q7
+    vldrw.u32 q6, [sp, #64]
     vmladava.s8 r10, q1, q4
     vldrw.u32 q4, [r9, #192]!
     vmladava.s8 lr, q0, q3
@@ -1083,7 +1076,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r6, q1, q4
     vldrw.u32 q4, [r1, #-192]!
     vmladava.s8 r2, q0, q3
-    vldrw.u32 q6, [sp, #64]
+    vqmovnb.s32 q7, q7
     vmladava.s8 r4, q1, q3
     vldrw.u32 q3, [r1, #-192]!
     vmladava.s8 r0, q0, q4
@@ -1095,11 +1088,11 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 lr, q0, q4
     vldrw.u32 q4, [r9, #-192]!
     vmladava.s8 r12, q0, q3
-    ldr r11, [sp, #36]
+    vqadd.s16 q7, q7, r7
     vmladava.s8 lr, q1, q3
     vldrw.u32 q3, [r9, #-192]!
     vmladava.s8 r10, q0, q4
-    vqadd.s16 q7, q7, r7
+    vqmovunb.s16 q7, q7
     vmladava.s8 r12, q1, q4
     vldrw.u32 q4, [r9, #-192]!
     vmladava.s8 r8, q0, q3
@@ -1115,11 +1108,11 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r0, q1, q4
     vldrw.u32 q4, [r1, #192]!
     vmladava.s8 r4, q0, q3
-    vldrw.u32 q5, [sp, #80]
+    vqsub.u8 q7, q7, r11
     vmladava.s8 r2, q1, q3
     vldrw.u32 q3, [r1, #192]!
     vmladava.s8 r6, q0, q4
-    vmax.s16 q7, q7, q6
+    ldrd r7, r11, [sp, #44]
     vmladava.s8 r4, q1, q4
     vldrw.u32 q4, [r9, #16]!
     vmladava.s8 r6, q1, q3
@@ -1127,11 +1120,11 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r8, q0, q4
     vldrw.u32 q4, [r9, #192]!
     vmladava.s8 r10, q0, q3
-    vldrw.u32 q6, [sp, #48]
+    vadd.i8 q7, q7, r7
     vmladava.s8 r8, q1, q3
     vldrw.u32 q3, [r9, #192]!
     vmladava.s8 r12, q0, q4
-    vmin.s16 q7, q7, q5
+    add r7, r11, #1
     vmladava.s8 r10, q1, q4
     vldrw.u32 q4, [r9, #192]!
     vmladava.s8 lr, q0, q3
@@ -1139,16 +1132,15 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r12, q1, q3
     vldrw.u32 q3, [r1, #16]!
     vmladava.s8 lr, q1, q4
-    add r7, r11, #1
     vstrb.16 q7, [r11, q6]
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
     ldrh r11, [r5], #2
     b.w .Lrest2
 .Lrun3:
     vldrw.u32 q0, [r3], #192
     vmladava.s8 r0, q0, q3
-    ldr r9, [sp, #40]
+    ldr r9, [sp, #32]
     ldrh r11, [r5], #2
     add r9, r9, r1
     vldrw.u32 q4, [r1, #192]!
@@ -1627,7 +1619,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vldrw.u32 q0, [r3], #192
     vmov q5[2], q5[0], r0, r4
     vmladav.s8 r0, q0, q3
-    ldr r9, [sp, #40]
+    ldr r9, [sp, #32]
     vmov q5[3], q5[1], r2, r6
     add r9, r9, r1
     vldrw.u32 q4, [r1, #192]!
@@ -1648,7 +1640,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r2, q2, q4
     vldrw.u32 q4, [r1, #192]!
     vmladava.s8 r6, q1, q3
-    ldr r11, [sp, #96]
+    ldr r11, [sp, #56]
     vmladava.s8 r4, q2, q3
     vldrw.u32 q3, [r9]
     vmladava.s8 r6, q2, q4
@@ -1660,7 +1652,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r8, q1, q4
     vldrw.u32 q4, [r9, #192]!
     vmladav.s8 r12, q0, q3
-    str r11, [sp, #96]
+    str r11, [sp, #56]
     vmladava.s8 r10, q1, q3
     vadd.i32 q5, q5, r7
     vmladava.s8 r8, q2, q3
@@ -1694,13 +1686,13 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r0, q0, q4
     vrshl.s32 q7, r11
     vqrdmlah.s32 q5, q6, r7
-    ldr r7, [sp, #44]
-    vmladava.s8 r2, q1, q4
     vrshl.s32 q5, r11
+    vmladava.s8 r2, q1, q4
+    ldrd r7, r11, [sp, #36]
     vmladava.s8 r4, q2, q4
     vldrw.u32 q4, [r1, #-192]!
     vmladava.s8 r0, q1, q3
-    vqmovnb.s32 q7, q7
+    vldrw.u32 q6, [sp, #64]
     vmladava.s8 r2, q2, q3
     vldrw.u32 q3, [r9, #16]!
     vmladava.s8 r0, q2, q4
@@ -1708,19 +1700,18 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 lr, q0, q3
     vldrw.u32 q3, [r9, #-192]!
     vmladava.s8 r12, q0, q4
-    vldrw.u32 q6, [sp, #64]
+    vqmovnb.s32 q7, q7
     vmladava.s8 lr, q1, q4
     vldrw.u32 q4, [r9, #-192]!
     vmladava.s8 r10, q0, q3
     vqmovnt.s32 q7, q5
     vmladava.s8 r12, q1, q3
-    ldr r11, [sp, #36]
     vmladava.s8 lr, q2, q3
     vldrw.u32 q3, [r9, #-192]!
     vmladava.s8 r8, q0, q4
     vqadd.s16 q7, q7, r7
     vmladava.s8 r10, q1, q4
-    vldrw.u32 q5, [sp, #80]
+    vqmovunb.s16 q7, q7
     vmladava.s8 r12, q2, q4
     vldrw.u32 q4, [r9, #-192]!
     vmladava.s8 r8, q1, q3
@@ -1738,13 +1729,13 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r4, q0, q3
     vldrw.u32 q4, [r1, #192]!
     vmladava.s8 r2, q1, q3
-    vmax.s16 q7, q7, q6
+    vqsub.u8 q7, q7, r11
     vmladava.s8 r0, q2, q3
     vldrw.u32 q3, [r1, #192]!
     vmladava.s8 r6, q0, q4
-    vldrw.u32 q6, [sp, #48]
+    ldrd r7, r11, [sp, #44]
     vmladava.s8 r4, q1, q4
-    vmin.s16 q7, q7, q5
+    vadd.i8 q7, q7, r7
     vmladava.s8 r2, q2, q4
     vldrw.u32 q4, [r1, #192]!
     vmladava.s8 r6, q1, q3
@@ -1760,9 +1751,9 @@ DTMM_ASM_FUNCTION(dtmm_run_c192_2x4)
     vmladava.s8 r8, q1, q4
     vldrw.u32 q4, [r9, #192]!
     vmladava.s8 r12, q0, q3
-    str r7, [sp, #36]
+    str r7, [sp, #48]
     vmladava.s8 r10, q1, q3
-    ldr r7, [sp, #32]
+    ldr r7, [sp, #52]
     vmladava.s8 r8, q2, q3
     vldrw.u32 q3, [r9, #192]!
     vmladava.s8 lr, q0, q4

@@ -11,38 +11,34 @@
 DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     push {r4-r11, lr}
     vpush {d8-d15}
-    sub sp, sp, #120
+    sub sp, sp, #96
     adr r1, .Ltable
     vldrw.u32 q0, [r1, #0]
     vstrw.32 q0, [sp, #0]
     vldrw.u32 q1, [r1, #16]
     vstrw.32 q1, [sp, #16]
-    str r0, [sp, #112]
-    vldrw.u32 q0, [r0, #32]
+    str r0, [sp, #88]
+    vldrw.u32 q0, [r0, #40]
+    vldrw.u32 q1, [r0, #56]
     vstrw.32 q0, [sp, #32]
-    vldrw.u32 q0, [r0, #48]
-    vstrw.32 q0, [sp, #48]
-    vldrw.u32 q0, [r0, #64]
-    vstrw.32 q0, [sp, #64]
-    vldrw.u32 q0, [r0, #80]
-    vstrw.32 q0, [sp, #80]
+    vstrw.32 q1, [sp, #64]
     ldr r1, [r0, #0]
-    str r1, [sp, #32]
+    str r1, [sp, #52]
     ldr r1, [r0, #4]
-    str r1, [sp, #108]
+    str r1, [sp, #84]
     ldr r1, [r0, #28]
-    str r1, [sp, #104]
+    str r1, [sp, #80]
 .Ltile:
-    ldr r0, [sp, #112]
-    ldr r7, [sp, #32]
-    ldr r1, [sp, #108]
+    ldr r0, [sp, #88]
+    ldr r7, [sp, #52]
+    ldr r1, [sp, #84]
     ldr r3, [r0, #8]
     ldr r5, [r0, #12]
-    str r1, [sp, #36]
+    str r1, [sp, #48]
     ldr r2, [r0, #24]
     ldr r9, [r0, #20]
-    str r2, [sp, #100]
-    str r9, [sp, #96]
+    str r2, [sp, #60]
+    str r9, [sp, #56]
     ldrh r11, [r5], #2
     movs r0, #0
     movs r2, #0
@@ -59,12 +55,12 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     beq.w .Lnext
     ldr pc, [sp, r11, lsl #2]
 .Lstop:
-    ldr r7, [sp, #100]
+    ldr r7, [sp, #60]
     subs r7, r7, #1
-    str r7, [sp, #100]
+    str r7, [sp, #60]
     beq.w .Lend
-    ldr r5, [sp, #112]
-    ldr r7, [sp, #32]
+    ldr r5, [sp, #88]
+    ldr r7, [sp, #52]
     ldr r5, [r5, #16]
 .Lnext:
     ldrh r11, [r5], #2
@@ -78,9 +74,9 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmov q5[3], q5[1], r2, r6
     vmov q6[2], q6[0], r8, r12
     vmov q6[3], q6[1], r10, lr
-    ldr r11, [sp, #96]
+    ldr r11, [sp, #56]
     ldr r7, [r11], #12
-    str r11, [sp, #96]
+    str r11, [sp, #56]
     vadd.i32 q5, q5, r7
     vadd.i32 q6, q6, r7
     ldrd r7, r11, [r11, #-8]
@@ -89,21 +85,20 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vshr.s32 q5, q6, #31
     vqrdmlah.s32 q5, q6, r7
     vrshl.s32 q7, r11
-    ldr r7, [sp, #44]
     vrshl.s32 q5, r11
-    vqmovnb.s32 q7, q7
+    ldrd r7, r11, [sp, #36]
     vldrw.u32 q6, [sp, #64]
+    vqmovnb.s32 q7, q7
     vqmovnt.s32 q7, q5
-    ldr r11, [sp, #36]
     vqadd.s16 q7, q7, r7
-    vldrw.u32 q5, [sp, #80]
-    vmax.s16 q7, q7, q6
-    vldrw.u32 q6, [sp, #48]
-    vmin.s16 q7, q7, q5
+    vqmovunb.s16 q7, q7
+    vqsub.u8 q7, q7, r11
+    ldrd r7, r11, [sp, #44]
+    vadd.i8 q7, q7, r7
     add r7, r11, #1
     vstrb.16 q7, [r11, q6]
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
     movs r0, #0
     movs r2, #0
     movs r4, #0
@@ -118,9 +113,9 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmov q5[3], q5[1], r2, r6
     vmov q6[2], q6[0], r8, r12
     vmov q6[3], q6[1], r10, lr
-    ldr r11, [sp, #96]
+    ldr r11, [sp, #56]
     ldr r7, [r11], #12
-    str r11, [sp, #96]
+    str r11, [sp, #56]
     vadd.i32 q5, q5, r7
     vadd.i32 q6, q6, r7
     ldrd r7, r11, [r11, #-8]
@@ -129,34 +124,33 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vshr.s32 q5, q6, #31
     vqrdmlah.s32 q5, q6, r7
     vrshl.s32 q7, r11
-    ldr r7, [sp, #44]
     vrshl.s32 q5, r11
-    vqmovnb.s32 q7, q7
+    ldrd r7, r11, [sp, #36]
     vldrw.u32 q6, [sp, #64]
+    vqmovnb.s32 q7, q7
     vqmovnt.s32 q7, q5
-    ldr r11, [sp, #36]
     vqadd.s16 q7, q7, r7
-    vldrw.u32 q5, [sp, #80]
-    vmax.s16 q7, q7, q6
-    vldrw.u32 q6, [sp, #48]
-    vmin.s16 q7, q7, q5
+    vqmovunb.s16 q7, q7
+    vqsub.u8 q7, q7, r11
+    ldrd r7, r11, [sp, #44]
+    vadd.i8 q7, q7, r7
     add r7, r11, #1
     vstrb.16 q7, [r11, q6]
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
-    ldr r0, [sp, #112]
-    ldr r1, [sp, #108]
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
+    ldr r0, [sp, #88]
+    ldr r1, [sp, #84]
     ldr r2, [r0, #32]
     ldr r3, [r0, #36]
     add r7, r7, r2
     add r1, r1, r3
-    str r7, [sp, #32]
-    str r1, [sp, #108]
-    ldr r1, [sp, #104]
+    str r7, [sp, #52]
+    str r1, [sp, #84]
+    ldr r1, [sp, #80]
     subs r1, r1, #1
-    str r1, [sp, #104]
+    str r1, [sp, #80]
     bne.w .Ltile
-    add sp, sp, #120
+    add sp, sp, #96
     vpop {d8-d15}
     pop {r4-r11, pc}
     .p2align 2
@@ -172,7 +166,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
 .Lrun1:
     vldrw.u32 q0, [r3], #16
     vmladava.s8 r0, q0, q3
-    ldr r9, [sp, #40]
+    ldr r9, [sp, #32]
     ldrh r11, [r5], #2
     add r9, r9, r1
     vldrw.u32 q4, [r1, #32]!
@@ -212,62 +206,61 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vldrw.u32 q3, [r1]
     ldr pc, [sp, r11, lsl #2]
 .Lfirst1:
-    ldr r9, [sp, #40]
-    ldr r11, [sp, #96]
-    vldrw.u32 q0, [r3], #16
+    ldr r9, [sp, #32]
+    ldr r11, [sp, #56]
     add r9, r9, r1
     ldr r7, [r11], #12
-    vldrw.u32 q4, [r1, #32]!
     vmov q5[2], q5[0], r0, r4
-    str r11, [sp, #96]
-    vldrw.u32 q2, [r1, #32]!
-    vmladav.s8 r0, q0, q3
-    vldrw.u32 q3, [r1, #32]!
+    str r11, [sp, #56]
     vmov q5[3], q5[1], r2, r6
-    vmladav.s8 r2, q0, q4
-    vldrw.u32 q4, [r9]
-    vmladav.s8 r4, q0, q2
-    vldrw.u32 q2, [r9, #32]!
-    vmladav.s8 r6, q0, q3
-    vldrw.u32 q3, [r9, #32]!
     vmov q6[2], q6[0], r8, r12
-    vmladav.s8 r8, q0, q4
-    vldrw.u32 q4, [r9, #32]!
     vmov q6[3], q6[1], r10, lr
     vadd.i32 q5, q5, r7
-    vldrw.u32 q1, [r3], #16
+    vldrw.u32 q0, [r3], #16
     vadd.i32 q6, q6, r7
     ldrd r7, r11, [r11, #-8]
     vshr.s32 q7, q5, #31
-    vmladav.s8 r10, q0, q2
-    vldrw.u32 q2, [r1, #16]!
+    vldrw.u32 q4, [r1, #32]!
     vqrdmlah.s32 q7, q5, r7
     vshr.s32 q5, q6, #31
-    vmladav.s8 r12, q0, q3
-    vrshl.s32 q7, r11
+    vldrw.u32 q2, [r1, #32]!
     vqrdmlah.s32 q5, q6, r7
-    ldr r7, [sp, #44]
     vldrw.u32 q6, [sp, #64]
+    vrshl.s32 q7, r11
+    vmladav.s8 r0, q0, q3
     vrshl.s32 q5, r11
-    ldr r11, [sp, #36]
+    ldrd r7, r11, [sp, #36]
     vqmovnb.s32 q7, q7
-    vldrw.u32 q3, [r1, #-32]!
-    vmladav.s8 lr, q0, q4
+    vldrw.u32 q3, [r1, #32]!
+    vmladav.s8 r2, q0, q4
     vqmovnt.s32 q7, q5
-    vldrw.u32 q5, [sp, #80]
-    vmladava.s8 r6, q1, q2
+    vldrw.u32 q4, [r9]
+    vmladav.s8 r4, q0, q2
     vqadd.s16 q7, q7, r7
+    vldrw.u32 q2, [r9, #32]!
+    vqmovunb.s16 q7, q7
+    vmladav.s8 r6, q0, q3
+    vldrw.u32 q3, [r9, #32]!
+    vqsub.u8 q7, q7, r11
+    ldrd r7, r11, [sp, #44]
+    vmladav.s8 r8, q0, q4
+    vadd.i8 q7, q7, r7
     add r7, r11, #1
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
-    vmax.s16 q7, q7, q6
-    vldrw.u32 q6, [sp, #48]
-    vmin.s16 q7, q7, q5
-    vldrw.u32 q4, [r1, #-32]!
-    vmladava.s8 r4, q1, q3
     vstrb.16 q7, [r11, q6]
-    vmladava.s8 r2, q1, q4
+    vmladav.s8 r10, q0, q2
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
     ldrh r11, [r5], #2
+    vldrw.u32 q4, [r9, #32]!
+    vmladav.s8 r12, q0, q3
+    vldrw.u32 q1, [r3], #16
+    vmladav.s8 lr, q0, q4
+    vldrw.u32 q2, [r1, #16]!
+    vmladava.s8 r6, q1, q2
+    vldrw.u32 q3, [r1, #-32]!
+    vmladava.s8 r4, q1, q3
+    vldrw.u32 q4, [r1, #-32]!
+    vmladava.s8 r2, q1, q4
     vldrw.u32 q2, [r1, #-32]!
     bic r1, r11, #7
     add r1, r7, r1, lsl #1
@@ -286,7 +279,7 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
 .Lrun2:
     vldrw.u32 q0, [r3, #0]
     vmladava.s8 r0, q0, q3
-    ldr r9, [sp, #40]
+    ldr r9, [sp, #32]
     ldrh r11, [r5], #2
     add r9, r9, r1
     vldrw.u32 q4, [r1, #32]!
@@ -349,28 +342,27 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmladava.s8 r8, q1, q4
     ldr pc, [sp, r11, lsl #2]
 .Lfirst2:
-    ldr r9, [sp, #40]
-    ldr r11, [sp, #96]
+    ldr r9, [sp, #32]
+    ldr r11, [sp, #56]
     vldrw.u32 q0, [r3, #0]
     add r9, r9, r1
     ldr r7, [r11], #12
     vldrw.u32 q4, [r1, #32]!
     vmov q5[2], q5[0], r0, r4
-    str r11, [sp, #96]
-    vldrw.u32 q1, [r3, #32]
+    str r11, [sp, #56]
     vmladav.s8 r0, q0, q3
-    vldrw.u32 q3, [r1, #32]!
+    vldrw.u32 q1, [r3, #32]
     vmov q5[3], q5[1], r2, r6
     vmladav.s8 r2, q0, q4
-    vmov q6[2], q6[0], r8, r12
+    vldrw.u32 q3, [r1, #32]!
     vmladava.s8 r0, q1, q4
     vldrw.u32 q4, [r1, #32]!
     vmladav.s8 r4, q0, q3
-    vmov q6[3], q6[1], r10, lr
+    vmov q6[2], q6[0], r8, r12
     vmladava.s8 r2, q1, q3
     vldrw.u32 q3, [r1, #32]!
     vmladav.s8 r6, q0, q4
-    vadd.i32 q5, q5, r7
+    vmov q6[3], q6[1], r10, lr
     vmladava.s8 r4, q1, q4
     vldrw.u32 q4, [r9]
     vmladava.s8 r6, q1, q3
@@ -378,21 +370,16 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmladav.s8 r8, q0, q4
     vldrw.u32 q4, [r9, #32]!
     vmladav.s8 r10, q0, q3
-    vadd.i32 q6, q6, r7
-    ldrd r7, r11, [r11, #-8]
+    vadd.i32 q5, q5, r7
     vmladava.s8 r8, q1, q3
     vldrw.u32 q3, [r9, #32]!
     vmladav.s8 r12, q0, q4
-    vshr.s32 q7, q5, #31
+    vadd.i32 q6, q6, r7
+    ldrd r7, r11, [r11, #-8]
     vmladava.s8 r10, q1, q4
     vldrw.u32 q4, [r9, #32]!
-    vqrdmlah.s32 q7, q5, r7
-    vshr.s32 q5, q6, #31
     vmladav.s8 lr, q0, q3
     vldrw.u32 q0, [r3, #48]
-    vqrdmlah.s32 q5, q6, r7
-    ldr r7, [sp, #44]
-    vldrw.u32 q6, [sp, #64]
     vmladava.s8 r12, q1, q3
     vldrw.u32 q3, [r1, #16]!
     vmladava.s8 lr, q1, q4
@@ -404,49 +391,54 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmladava.s8 r6, q1, q4
     vldrw.u32 q4, [r1, #-32]!
     vmladava.s8 r2, q0, q3
-    vrshl.s32 q7, r11
+    vshr.s32 q7, q5, #31
     vmladava.s8 r4, q1, q3
     vldrw.u32 q3, [r1, #-32]!
+    vqrdmlah.s32 q7, q5, r7
+    vshr.s32 q5, q6, #31
     vmladava.s8 r0, q0, q4
-    vrshl.s32 q5, r11
-    ldr r11, [sp, #36]
+    vrshl.s32 q7, r11
+    vqrdmlah.s32 q5, q6, r7
+    vldrw.u32 q6, [sp, #64]
     vmladava.s8 r2, q1, q4
     vldrw.u32 q4, [r9, #16]!
     vmladava.s8 r0, q1, q3
     vldrw.u32 q3, [r9, #-32]!
     vmladava.s8 lr, q0, q4
-    vldrw.u32 q4, [r9, #-32]!
-    vmladava.s8 r12, q0, q3
+    vrshl.s32 q5, r11
+    ldrd r7, r11, [sp, #36]
     vqmovnb.s32 q7, q7
-    vmladava.s8 lr, q1, q3
-    vldrw.u32 q3, [r9, #-32]!
-    vmladava.s8 r10, q0, q4
+    add r3, r3, #64
+    vmladava.s8 r12, q0, q3
     vqmovnt.s32 q7, q5
-    vldrw.u32 q5, [sp, #80]
-    vmladava.s8 r12, q1, q4
+    vmladava.s8 lr, q1, q3
     vldrw.u32 q4, [r9, #-32]!
-    vmladava.s8 r8, q0, q3
     vqadd.s16 q7, q7, r7
-    vmladava.s8 r10, q1, q3
-    vmax.s16 q7, q7, q6
-    vldrw.u32 q6, [sp, #48]
-    vmladava.s8 r8, q1, q4
-    vmin.s16 q7, q7, q5
+    vmladava.s8 r10, q0, q4
+    vqmovunb.s16 q7, q7
+    vmladava.s8 r12, q1, q4
+    vldrw.u32 q3, [r9, #-32]!
+    vqsub.u8 q7, q7, r11
+    ldrd r7, r11, [sp, #44]
+    vmladava.s8 r8, q0, q3
+    vadd.i8 q7, q7, r7
     add r7, r11, #1
     vstrb.16 q7, [r11, q6]
-    add r3, r3, #64
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
+    vmladava.s8 r10, q1, q3
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
     ldrh r11, [r5], #2
+    vldrw.u32 q4, [r9, #-32]!
     bic r1, r11, #7
     add r1, r7, r1, lsl #1
     and r11, r11, #7
+    vmladava.s8 r8, q1, q4
     vldrw.u32 q3, [r1]
     ldr pc, [sp, r11, lsl #2]
 .Lrun3:
     vldrw.u32 q0, [r3, #0]
     vmladava.s8 r0, q0, q3
-    ldr r9, [sp, #40]
+    ldr r9, [sp, #32]
     ldrh r11, [r5], #2
     add r9, r9, r1
     vldrw.u32 q4, [r1, #32]!
@@ -531,31 +523,36 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmladava.s8 r8, q2, q4
     ldr pc, [sp, r11, lsl #2]
 .Lfirst3:
+    ldr r9, [sp, #32]
+    ldr r11, [sp, #56]
     vldrw.u32 q0, [r3, #0]
-    vmov q5[2], q5[0], r0, r4
-    vmladav.s8 r0, q0, q3
-    ldr r9, [sp, #40]
-    vmov q5[3], q5[1], r2, r6
     add r9, r9, r1
+    ldr r7, [r11], #12
     vldrw.u32 q4, [r1, #32]!
-    vmladav.s8 r2, q0, q4
+    vmov q5[2], q5[0], r0, r4
+    str r11, [sp, #56]
+    vmladav.s8 r0, q0, q3
     vldrw.u32 q1, [r3, #32]
-    vmladava.s8 r0, q1, q4
+    vmov q5[3], q5[1], r2, r6
+    vmladav.s8 r2, q0, q4
     vldrw.u32 q3, [r1, #32]!
-    vmladav.s8 r4, q0, q3
+    vmladava.s8 r0, q1, q4
     vldrw.u32 q2, [r3, #64]
-    vmladava.s8 r2, q1, q3
+    vmladav.s8 r4, q0, q3
     vldrw.u32 q4, [r1, #32]!
+    vmladava.s8 r2, q1, q3
+    vmov q6[2], q6[0], r8, r12
     vmladava.s8 r0, q2, q3
     vldrw.u32 q3, [r1, #32]!
     vmladav.s8 r6, q0, q4
-    vmov q6[2], q6[0], r8, r12
-    vmladava.s8 r4, q1, q4
     vmov q6[3], q6[1], r10, lr
+    vmladava.s8 r4, q1, q4
+    vadd.i32 q5, q5, r7
     vmladava.s8 r2, q2, q4
     vldrw.u32 q4, [r1, #32]!
     vmladava.s8 r6, q1, q3
-    ldr r11, [sp, #96]
+    vadd.i32 q6, q6, r7
+    ldrd r7, r11, [r11, #-8]
     vmladava.s8 r4, q2, q3
     vldrw.u32 q3, [r9]
     vmladava.s8 r6, q2, q4
@@ -563,19 +560,23 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmladav.s8 r8, q0, q3
     vldrw.u32 q3, [r9, #32]!
     vmladav.s8 r10, q0, q4
-    ldr r7, [r11], #12
+    vshr.s32 q7, q5, #31
     vmladava.s8 r8, q1, q4
     vldrw.u32 q4, [r9, #32]!
+    vqrdmlah.s32 q7, q5, r7
+    vshr.s32 q5, q6, #31
     vmladav.s8 r12, q0, q3
-    str r11, [sp, #96]
+    vrshl.s32 q7, r11
+    vqrdmlah.s32 q5, q6, r7
+    vldrw.u32 q6, [sp, #64]
     vmladava.s8 r10, q1, q3
-    vadd.i32 q5, q5, r7
+    vrshl.s32 q5, r11
+    ldrd r7, r11, [sp, #36]
     vmladava.s8 r8, q2, q3
     vldrw.u32 q3, [r9, #32]!
     vmladav.s8 lr, q0, q4
-    vadd.i32 q6, q6, r7
+    vqmovnb.s32 q7, q7
     vmladava.s8 r12, q1, q4
-    ldrd r7, r11, [r11, #-8]
     vmladava.s8 r10, q2, q4
     vldrw.u32 q4, [r9, #32]!
     vmladava.s8 lr, q1, q3
@@ -593,21 +594,18 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmladava.s8 r2, q0, q3
     vldrw.u32 q4, [r1, #-32]!
     vmladava.s8 r4, q1, q3
-    vshr.s32 q7, q5, #31
+    vqmovnt.s32 q7, q5
     vmladava.s8 r6, q2, q3
     vldrw.u32 q3, [r1, #-32]!
-    vqrdmlah.s32 q7, q5, r7
-    vshr.s32 q5, q6, #31
     vmladava.s8 r0, q0, q4
-    vrshl.s32 q7, r11
-    vqrdmlah.s32 q5, q6, r7
-    ldr r7, [sp, #44]
+    vqadd.s16 q7, q7, r7
     vmladava.s8 r2, q1, q4
-    vrshl.s32 q5, r11
+    vqmovunb.s16 q7, q7
     vmladava.s8 r4, q2, q4
     vldrw.u32 q4, [r1, #-32]!
     vmladava.s8 r0, q1, q3
-    vqmovnb.s32 q7, q7
+    vqsub.u8 q7, q7, r11
+    ldrd r7, r11, [sp, #44]
     vmladava.s8 r2, q2, q3
     vldrw.u32 q3, [r9, #16]!
     vmladava.s8 r0, q2, q4
@@ -615,37 +613,30 @@ DTMM_ASM_FUNCTION(dtmm_run_c32_2x4)
     vmladava.s8 lr, q0, q3
     vldrw.u32 q3, [r9, #-32]!
     vmladava.s8 r12, q0, q4
-    vldrw.u32 q6, [sp, #64]
+    vadd.i8 q7, q7, r7
     vmladava.s8 lr, q1, q4
-    vldrw.u32 q4, [r9, #-32]!
+    vstrb.16 q7, [r11, q6]
     vmladava.s8 r10, q0, q3
-    vqmovnt.s32 q7, q5
+    vldrw.u32 q4, [r9, #-32]!
     vmladava.s8 r12, q1, q3
-    ldr r11, [sp, #36]
+    add r7, r11, #1
+    str r7, [sp, #48]
+    ldr r7, [sp, #52]
+    ldrh r11, [r5], #2
     vmladava.s8 lr, q2, q3
     vldrw.u32 q3, [r9, #-32]!
     vmladava.s8 r8, q0, q4
-    vqadd.s16 q7, q7, r7
-    vmladava.s8 r10, q1, q4
-    vldrw.u32 q5, [sp, #80]
-    vmax.s16 q7, q7, q6
-    vmladava.s8 r12, q2, q4
-    vldrw.u32 q6, [sp, #48]
-    vmin.s16 q7, q7, q5
-    add r7, r11, #1
-    vstrb.16 q7, [r11, q6]
     add r3, r3, #96
-    str r7, [sp, #36]
-    ldr r7, [sp, #32]
-    ldrh r11, [r5], #2
-    vmladava.s8 r8, q1, q3
+    vmladava.s8 r10, q1, q4
     bic r1, r11, #7
-    add r1, r7, r1, lsl #1
-    and r11, r11, #7
-    vmladava.s8 r10, q2, q3
+    vmladava.s8 r12, q2, q4
     vldrw.u32 q4, [r9, #-32]!
-    vmladava.s8 r8, q2, q4
+    vmladava.s8 r8, q1, q3
+    add r1, r7, r1, lsl #1
+    vmladava.s8 r10, q2, q3
     vldrw.u32 q3, [r1]
+    vmladava.s8 r8, q2, q4
+    and r11, r11, #7
     ldr pc, [sp, r11, lsl #2]
 DTMM_ASM_END(dtmm_run_c32_2x4)
 

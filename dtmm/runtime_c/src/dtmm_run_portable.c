@@ -31,8 +31,9 @@ static void store(const dtmm_run_job *job, const dtmm_channel_params *channel, c
   for (int32_t i = 0; i < DTMM_RUN_PIXELS; ++i) {
     const int32_t pixel = i / 2 + (i & 1) * (DTMM_RUN_PIXELS / 2);
     const int32_t scaled = dtmm_requantize(sums[pixel], channel->multiplier, channel->shift);
-    const int32_t value = dtmm_add_wrapping(scaled, job->zero_point);
-    out[job->offsets[i]] = (int8_t)dtmm_min(dtmm_max(value, job->low[0]), job->high[0]);
+    const int32_t narrow = dtmm_min(dtmm_max(scaled, INT16_MIN), INT16_MAX);
+    const int32_t raised = dtmm_min(dtmm_max(narrow + job->raise, 0), UINT8_MAX);
+    out[job->offsets[i]] = (int8_t)(dtmm_max(raised - job->lower, 0) + job->low);
   }
 }
 

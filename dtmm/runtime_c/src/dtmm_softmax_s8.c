@@ -18,7 +18,7 @@ static int32_t reciprocal_of_one_plus(int32_t x) {
 
 static int32_t leading_zeros(uint32_t x) {
   int32_t zeros = 0;
-  for (; !(x & 0x80000000u); x <<= 1) ++zeros;
+  for (; zeros < 31 && !(x & 0x80000000u); x <<= 1) ++zeros;
   return zeros;
 }
 

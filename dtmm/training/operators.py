@@ -1,0 +1,246 @@
+"""The operators of a network as torch modules, on NCHW tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dtmm.network import ir
+
+
+def _activate(x: Tensor, activation: ir.Activation) -> Tensor:
+    if activation is ir.Activation.RELU:
+        return F.relu(x)
+    if activation is ir.Activation.RELU6:
+        return F.relu6(x)
+    return x
+
+
+def _pad(x: Tensor, padding: ir.Padding, value: float = 0.0) -> Tensor:
+    top, left, bottom, right = padding
+    return F.pad(x, (left, right, top, bottom), value=value) if any(padding) else x
+
+
+def _parameter(values: npt.NDArray[np.float32]) -> nn.Parameter:
+    return nn.Parameter(torch.from_numpy(np.array(values, dtype=np.float32)))
+
+
+class Operator(nn.Module):
+    """One operator: `forward` computes it, `params` gives its weights in the network's layout."""
+
+    def params(self) -> dict[str, Tensor]:
+        return {}
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return cast(Tensor, super().__call__(*inputs))
+
+
+_Maker = Callable[[Any, ir.Network], Operator]
+
+
+class Layer(Operator):
+    """An operator with weights; `weight` is OIHW for a convolution, else [C_out, C_in]."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, op: ir.Weighted, network: ir.Network) -> None:
+        super().__init__()
+        self.op = op
+        self.bias = None if op.bias is None else _parameter(network.params[op.bias])
+
+    def params(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = {self.op.weight: self._own_weight()}
+        if self.op.bias is not None and self.bias is not None:
+            weights[self.op.bias] = self.bias
+        return weights
+
+    def _own_weight(self) -> Tensor:
+        return self.weight
+
+
+class Convolution(Layer):
+    """A convolution, grouped or depthwise ones included. Depthwise weights have no mask: there a
+    filterlet is a single weight, which is never pruned by itself."""
+
+    op: ir.Conv2D | ir.DepthwiseConv2D
+    mask: Tensor | None
+
+    def __init__(self, op: ir.Conv2D | ir.DepthwiseConv2D, network: ir.Network) -> None:
+        super().__init__(op, network)
+        weight = network.params[op.weight]
+        self.groups = len(weight) if isinstance(op, ir.DepthwiseConv2D) else op.groups
+        self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)).permute(0, 3, 1, 2))
+        mask = None
+        if isinstance(op, ir.Conv2D):
+            kept = np.any(weight != 0, axis=3, keepdims=True).astype(np.float32)
+            mask = None if kept.all() else torch.from_numpy(kept).permute(0, 3, 1, 2)
+        self.register_buffer("mask", mask, persistent=False)
+        if mask is not None:
+            self.weight.register_hook(self._masked)  # type: ignore[no-untyped-call]
+
+    def _masked(self, values: Tensor) -> Tensor:
+        return values if self.mask is None else values * self.mask
+
+    def apply_mask(self) -> None:
+        """Sets pruned filterlets to exactly zero."""
+        if self.mask is not None:
+            self.weight.mul_(self.mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, left, bottom, right = self.op.padding
+        padding = (top, left)
+        if padding != (bottom, right):
+            x, padding = _pad(x, self.op.padding), (0, 0)
+        stride, dilation = self.op.stride, self.op.dilation
+        y = F.conv2d(x, self.weight, self.bias, stride, padding, dilation, self.groups)
+        return _activate(y, self.op.activation)
+
+    def _own_weight(self) -> Tensor:
+        return self.weight.permute(0, 2, 3, 1)
+
+
+class FullyConnected(Layer):
+    """A fully connected layer."""
+
+    op: ir.FullyConnected
+
+    def __init__(self, op: ir.FullyConnected, network: ir.Network) -> None:
+        super().__init__(op, network)
+        self.weight = _parameter(network.params[op.weight])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _activate(F.linear(x, self.weight, self.bias), self.op.activation)
+
+
+class BatchNormOperator(Operator):
+    """Batch normalization by torch's own module, `norm`."""
+
+    def __init__(self, op: ir.BatchNorm, network: ir.Network) -> None:
+        super().__init__()
+        self.op = op
+        kind = nn.BatchNorm2d if len(network.tensors[op.input]) == 4 else nn.BatchNorm1d
+        self.norm = kind(network.params[op.scale].shape[0], eps=op.epsilon)
+        with torch.no_grad():
+            for key, target in self.params().items():
+                target.copy_(torch.from_numpy(np.array(network.params[key], dtype=np.float32)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.norm(x))
+
+    def params(self) -> dict[str, Tensor]:
+        norm, op = self.norm, self.op
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        return {op.scale: norm.weight, op.shift: norm.bias, op.mean: mean, op.variance: variance}
+
+
+class _Binary(Operator):
+    """A sum or a product of two tensors, or of one and a constant, which is not trained."""
+
+    constant: Tensor | None
+
+    def __init__(self, op: ir.Binary, network: ir.Network) -> None:
+        super().__init__()
+        self.op = op
+        self.function = torch.add if isinstance(op, ir.Add) else torch.mul
+        values = None
+        if op.constant is not None:
+            values = torch.from_numpy(np.array(network.params[op.constant], dtype=np.float32))
+        self.register_buffer("constant", values, persistent=False)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x, y = inputs if self.constant is None else (inputs[0], self.constant[None])
+        if x.ndim != y.ndim:  # a vector meets every pixel
+            x, y = (value[..., None, None] if value.ndim == 2 else value for value in (x, y))
+        return _activate(self.function(x, y), self.op.activation)
+
+
+class _Concat(Operator):
+    def __init__(self, op: ir.Concat, network: ir.Network) -> None:
+        super().__init__()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=1)
+
+
+class _StridedSlice(Operator):
+    def __init__(self, op: ir.StridedSlice, network: ir.Network) -> None:
+        super().__init__()
+        self.rows, self.columns = (
+            slice(begin, end, stride)
+            for begin, end, stride in zip(op.begin, op.end, op.stride, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, self.rows, self.columns]
+
+
+class _Function(Operator):
+    """A function of one tensor without weights."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class _MaxPool(Operator):
+    def __init__(self, op: ir.MaxPool2D, network: ir.Network) -> None:
+        super().__init__()
+        self.op = op
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _pad(x, self.op.padding, value=-torch.inf)
+        return F.max_pool2d(x, self.op.window, self.op.stride)
+
+
+class _AveragePool(Operator):
+    """Sums the padded window and divides by the pixels that are not padding."""
+
+    def __init__(self, op: ir.AveragePool2D, network: ir.Network) -> None:
+        super().__init__()
+        self.op = op
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(_pad(x, self.op.padding), self.op.window, self.op.stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not any(self.op.padding):
+            return self._mean(x)
+        return self._mean(x) / self._mean(torch.ones_like(x[:1, :1]))
+
+
+def _function(make: Callable[[Any], Callable[[Tensor], Tensor]]) -> _Maker:
+    return lambda op, network: _Function(make(op))
+
+
+OPERATORS: Mapping[type, _Maker] = {
+    ir.Conv2D: Convolution,
+    ir.DepthwiseConv2D: Convolution,
+    ir.FullyConnected: FullyConnected,
+    ir.BatchNorm: BatchNormOperator,
+    ir.Add: _Binary,
+    ir.Mul: _Binary,
+    ir.Concat: _Concat,
+    ir.StridedSlice: _StridedSlice,
+    ir.MaxPool2D: _MaxPool,
+    ir.AveragePool2D: _AveragePool,
+    ir.Activate: _function(lambda op: lambda x: _activate(x, op.activation)),
+    ir.Pad: _function(lambda op: lambda x: _pad(x, op.padding)),
+    ir.Mean: _function(lambda op: lambda x: x.mean((2, 3), keepdim=op.keep_dims)),
+    ir.Reshape: _function(lambda op: lambda x: x.permute(0, 2, 3, 1).flatten(1)),
+    ir.Softmax: _function(lambda op: lambda x: F.softmax(op.beta * x, dim=1)),
+    ir.Logistic: _function(lambda op: torch.sigmoid),
+    ir.HardSwish: _function(lambda op: F.hardswish),
+    ir.LeakyRelu: _function(lambda op: lambda x: F.leaky_relu(x, op.alpha)),
+    ir.Quantize: _function(lambda op: lambda x: x),
+}
+"""By operator class: makes the module of an operator of a network."""

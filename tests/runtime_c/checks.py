@@ -1,0 +1,8 @@
+"""All random cases by operator."""
+
+from __future__ import annotations
+
+from tests.runtime_c import cases, cases_elementwise
+
+CHECKS = {**cases.CHECKS, **cases_elementwise.CHECKS}
+"""(library, rng, margin) -> None, raises AssertionError on the first difference."""
