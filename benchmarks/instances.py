@@ -2,19 +2,9 @@
 
     instance("resnet12", Grid(12, 16), seed=0) -> Problem
 
-Tables are formulas, frozen here, so that instances stay the same when kernels get faster:
-
-- cycles of the FWCS kernel: 2.6 P K V + 0.5 P K + 6.6 P F + 21 P + 11700, with P output pixels, F
-  filters, K filterlets kept (of all filters), V vectors of 16 input channels. Fitted to the 56
-  convolutions of benchmarks/results/kernels.csv at version 0.1.0 (3 % rms, at most 13 % off);
-- the dense kernel: 2 P K V (128 MAC in 16 cycles) and the same rest, without 0.5 P K for the index;
-  im2col for the first layer: V of the window, and 70 P to gather it;
-- a kernel specialised to one input stride: a tenth less, for CODE["..._c64"] bytes paid once;
-- flash as version 0.1.0 stores it: filterlets padded to 16 channels, 12 bytes of parameters and 1
-  or 2 bytes of index per filter;
-- buffers with a halo of zero point around each image, channels padded to 16 bytes per pixel;
-- scores: log-normal per layer, filter and filterlet, the sum scaled to 1 nat, and the first-order
-  Taylor sum over what is removed. Removing everything removable would cost 1 nat.
+Tables are the formulas of instance_costs.py and random scores: log-normal per layer, filter and
+filterlet, scaled so that removing everything removable would cost 1 nat; the loss of a choice is
+the first-order Taylor sum over what it removes.
 
 `LIBRARY` is the public set with the budgets that the benchmark uses.
 
@@ -26,12 +16,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.instance_costs import (
+    CODE,
+    PARAMETER_BYTES,
+    SPECIAL_STRIDES,
+    VECTOR_BYTES,
+    conv_cycles,
+    conv_flash,
+    conv_scratch,
+    op_cycles,
+    random_scores,
+    rounded_up,
+)
 from benchmarks.scheduler_graphs import GRAPHS, Graph, Op
 from dtmm import artifact
 from dtmm.errors import ConfigError
@@ -40,20 +41,6 @@ from dtmm.scheduler import Budgets, Concat, Group, Layer, MemoryStep, Problem, e
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-CODE: Mapping[str, float] = {
-    "conv_dense": 2400.0,
-    "conv_fwcs": 3100.0,
-    "conv_im2col": 1500.0,
-    "conv_dense_c64": 1900.0,
-    "conv_dense_c128": 2600.0,
-    "conv_fwcs_c64": 2200.0,
-    "conv_fwcs_c128": 3000.0,
-}
-"""Code bytes by kernel id; the specialised ones are for an input stride of 64 and 128."""
-VECTOR_BYTES = 16
-PARAMETER_BYTES = 12
-SPECIAL_STRIDES = (64, 128)
-SPECIAL_GAIN = 0.9
 FIXED_FLASH, FIXED_SRAM, FIXED_LATENCY = 9000.0, 1024.0, 2000.0
 SMALLEST = 0.125
 """Share of its channels that a group keeps at least."""
@@ -113,7 +100,7 @@ class Entry:
     """An instance of the public set."""
 
     network: str
-    grid: Grid = Grid()  # noqa: RUF009 - frozen
+    grid: Grid = Grid()
     seed: int = 0
 
     @property
@@ -167,7 +154,7 @@ class _Tables:
         self.latency = [np.zeros(len(levels)) for levels in self.levels]
         self.flash = [np.zeros(len(levels)) for levels in self.levels]
         self.convs = [op for op in graph.ops if op.kind == "conv"]
-        self.scores = _scores(graph, self.convs, np.random.default_rng([seed, 1]))
+        self.scores = random_scores(graph, self.convs, np.random.default_rng([seed, 1]))
         self.bytes = {n: self._bytes(n) for n in {t.buffer for t in graph.tensors.values()}}
 
     def problem(self, shares: Shares) -> Problem:
@@ -269,11 +256,11 @@ class _Tables:
         allowed = np.broadcast_to(new, shape).copy()
         for k, kernel in enumerate(kernels):
             for i, c_in in enumerate(inputs.tolist()):
-                stride = _rounded_up(c_in)
+                stride = rounded_up(c_in)
                 if "_c" in kernel and not kernel.endswith(f"_c{stride}"):
                     allowed[i, :, k] = False
                 latency[i, :, k] = conv_cycles(kernel, pixels, c_in, outputs, kept[:, k], positions)
-                scratch[i, :, k] = _scratch(kernel, out.width, positions, stride, kept[:, k])
+                scratch[i, :, k] = conv_scratch(kernel, out.width, positions, stride, kept[:, k])
                 flash[i, :, k] = conv_flash(kernel, positions, c_in, outputs, kept[:, k])
         loss, highest = self._conv_loss(op, outputs, kept, order[target])
         return Layer(
@@ -321,16 +308,7 @@ class _Tables:
         group = self._side(op.inputs[0])
         levels = self.levels[group].astype(np.float64)
         source, out = self.graph.tensors[op.inputs[0]], self.graph.tensors[op.output]
-        vectors = np.ceil(levels / VECTOR_BYTES)
-        pixels = out.height * out.width
-        cycles = {
-            "add": 115.0 * pixels * vectors,
-            "max_pool": 98.0 * pixels * vectors,
-            "mean": 12.0 * source.height * source.width * vectors,
-            "depthwise": pixels * vectors * (4.0 * op.kernel**2 + 60.0),
-            "fully_connected": source.height * source.width * vectors * out.channels * 5.0,
-        }
-        self.latency[group] += cycles[op.kind]
+        self.latency[group] += op_cycles(op, source, out, levels)
         if op.kind == "depthwise":
             self.flash[group] += levels * (op.kernel**2 + 9)
         elif op.kind == "fully_connected":
@@ -349,7 +327,7 @@ class _Tables:
         )
         multiple = 1 if name == "image" else VECTOR_BYTES
         pixels = (tensor.height + 2 * halo) * (tensor.width + halo) + halo
-        return np.asarray(pixels * _rounded_up(self.levels[tensor.group], multiple), np.float64)
+        return np.asarray(pixels * rounded_up(self.levels[tensor.group], multiple), np.float64)
 
     def _steps(self) -> tuple[MemoryStep, ...]:
         """Per operator the buffers that are live while it runs."""
@@ -382,61 +360,6 @@ def with_budgets(problem: Problem, shares: Shares) -> Problem:
         loss=shares.loss,
     )
     return replace(problem, budgets=budgets)
-
-
-def conv_cycles(
-    kernel: str, pixels: int, in_channels: int, filters: Ints, filterlets: Ints, positions: int
-) -> Floats:
-    """[n] cycles of a convolution for [n] filters and filterlets kept."""
-    f, kept = filters.astype(np.float64), filterlets.astype(np.float64)
-    rest = 6.6 * pixels * f + 21.0 * pixels + 11_700.0
-    if kernel == "conv_im2col":
-        vectors = -(-in_channels * positions // VECTOR_BYTES)
-        return np.asarray(2.0 * pixels * f * vectors + 70.0 * pixels + rest)
-    vectors = -(-in_channels // VECTOR_BYTES)
-    if kernel.startswith("conv_dense"):
-        cycles = 2.0 * pixels * f * positions * vectors + rest
-    else:
-        cycles = 2.6 * pixels * kept * vectors + 0.5 * pixels * kept + rest
-    return np.asarray(cycles * (SPECIAL_GAIN if kernel[-1].isdigit() else 1.0))
-
-
-def conv_flash(
-    kernel: str, positions: int, in_channels: int, filters: Ints, filterlets: Ints
-) -> Floats:
-    """[n] bytes of weights, index and parameters."""
-    parameters = PARAMETER_BYTES * filters
-    if kernel == "conv_im2col":
-        return np.asarray(filters * _rounded_up(in_channels * positions) + parameters, np.float64)
-    stride = _rounded_up(in_channels)
-    if kernel.startswith("conv_dense"):
-        return np.asarray(filters * positions * stride + parameters, np.float64)
-    index = -(-positions // 8) * filters
-    return np.asarray(filterlets * stride + index + parameters, np.float64)
-
-
-def _rounded_up(value: Any, multiple: int = VECTOR_BYTES) -> Any:
-    return -(-value // multiple) * multiple
-
-
-def _scratch(kernel: str, width: int, positions: int, stride: int, kept: Ints) -> Floats:
-    if kernel == "conv_im2col":
-        return np.full(len(kept), float(width * VECTOR_BYTES * 2))
-    if kernel.startswith("conv_dense"):
-        return np.full(len(kept), 2.0 * (2 + positions))
-    return 2.0 * (positions + kept)
-
-
-def _scores(graph: Graph, convs: list[Op], rng: np.random.Generator) -> dict[str, Floats]:
-    """[F, positions] per convolution; all that may be removed sums to 1 nat."""
-    scores = {}
-    for op in convs:
-        filters, positions = graph.tensors[op.output].channels, op.kernel**2
-        layer, spread = rng.lognormal(0, 0.7), rng.lognormal(0, 0.8, (filters, 1))
-        units = rng.lognormal(0, 0.9, (filters, positions))
-        scores[op.name] = layer * spread * units / (filters * positions)
-    total = sum(float(values.sum()) for values in scores.values())
-    return {name: values / total for name, values in scores.items()}
 
 
 @click.command(help="Write instances of the public set as .dtmm files.")

@@ -29,6 +29,7 @@ from benchmarks.targets import BREAK_EVEN_PCT, Target, judge
 from dtmm.errors import ConfigError, DtmmError
 from dtmm.latency.measure import KERNELS
 from dtmm.storage.dense import IM2COL_MAX_BYTES
+from dtmm.storage.stored import VECTOR_BYTES, round_up
 from dtmm.table import read_table, write_table
 
 RESULTS = Path(__file__).parent / "results" / "kernels.csv"
@@ -47,6 +48,7 @@ COLUMNS = (
     ("instructions", "instructions", ",d"),
     ("cycles", "cycles", ",.0f"),
     ("MAC/cycle", "mac_per_cycle", ".2f"),
+    ("x bound", "times_bound", ".2f"),
     *((f"{part} %", part, ".0f") for part in PARTS),
     ("scratch B", "scratch_bytes", ",d"),
     ("weights B", "weight_bytes", ",d"),
@@ -63,12 +65,19 @@ def dense_kernels(shape: Shape) -> tuple[str, ...]:
     if shape.cin <= IMAGE_CHANNELS and window <= IM2COL_MAX_BYTES:
         return _known(("conv_im2col",))
     pointwise = shape.kernel_h * shape.kernel_w == 1 and shape.stride == 1
-    return _known(("conv_dense", *(("conv_pointwise",) if pointwise else ())))
+    return _variants("conv_dense", shape) + _known(("conv_pointwise",) if pointwise else ())
 
 
 def sparse_kernels(shape: Shape) -> tuple[str, ...]:
     """Ids of the kernels that run a pruned convolution."""
-    return _known(SPARSE_KERNELS) if shape.operator == CONV else ()
+    if shape.operator != CONV:
+        return ()
+    return tuple(kernel for family in SPARSE_KERNELS for kernel in _variants(family, shape))
+
+
+def _variants(family: str, shape: Shape) -> tuple[str, ...]:
+    """The looped kernel and the one specialised to this pixel stride, as far as they exist."""
+    return _known((family, f"{family}_c{round_up(shape.cin, VECTOR_BYTES)}"))
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -134,10 +143,11 @@ def show(table: pd.DataFrame, title: str, console: Console) -> None:
     grid = Table(title=title)
     for name, *_ in COLUMNS:
         text = name in ("kernel", "shape")
-        grid.add_column(name, justify="left" if text else "right", no_wrap=text)
+        grid.add_column(name, justify="left" if text else "right", no_wrap=True)
     for row in table.to_dict("records"):
         shape = Shape(str(row["operator"]), *(int(row[name]) for name in _SHAPE_FIELDS))
-        values = {**row, "shape": shape.describe()}
+        times = row["cycles"] / row["bound_cycles"]
+        values = {**row, "shape": shape.describe(), "times_bound": times}
         values |= {part: 100 * row[f"{part}_cycles"] / row["cycles"] for part in PARTS}
         grid.add_row(*(format(values[field], style) for _, field, style in COLUMNS))
     console.print(grid)
@@ -172,7 +182,7 @@ def main(
     seed: int,
 ) -> None:
     """Command line."""
-    console = Console(width=max(Console().width, 170))
+    console = Console(width=max(Console().width, 180))
     try:
         if only is not None:
             table, provenance = measure(one_cell(only, kernels), seed)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import shapes
-from benchmarks.shapes import Shape
+from benchmarks.external import keyed
+from benchmarks.shapes import CONV, Shape
+from benchmarks.split import PARTS
 from benchmarks.targets import DENSE, FWCS, Figures, Target
 from dtmm.artifact import write_atomic
 from dtmm.errors import DataError
@@ -17,6 +19,7 @@ from dtmm.errors import DataError
 BEGIN = "<!-- measured: python -m benchmarks.kernels --markdown -->"
 END = "<!-- end of measured -->"
 SHOWN = (0, 10, 25, 50, 75, 90, 95)
+SPLIT_AT = (0, 75, 95)
 MISSING = "-"
 
 
@@ -45,8 +48,11 @@ def render(table: pd.DataFrame, targets: Sequence[Target], provenance: Mapping[s
         "Thousands of cycles of the whole operator call. Convolution 3x3, stride 1; percent of "
         "filterlets removed. `dense` and `FWCS` are ours.",
         _grid(_sparse_rows(figures)),
+        "Where the cycles of our fastest FWCS kernel go, in percent of the call, and how far it is "
+        "from its bound (`benchmarks/bounds.py`).",
+        _grid(_split_rows(table)),
         "The other operators, dense weights.",
-        _grid(_operator_rows(figures)),
+        _grid(_operator_rows(table, figures)),
         "Targets.",
         _grid(_target_rows(targets)),
         f"Measured with {provenance.get('cycle_model')}, QEMU {provenance.get('qemu')}, "
@@ -69,23 +75,40 @@ def _sparse_rows(figures: Figures) -> list[list[str]]:
     return rows
 
 
-def _operator_rows(figures: Figures) -> list[list[str]]:
-    rows = [["operator", "CMSIS-NN", "ours", "MAC/cycle", "ratio"]]
+def _split_rows(table: pd.DataFrame) -> list[list[str]]:
+    rows = [["H, Cin, Cout", "removed %", *PARTS, "MAC/cycle", "times bound"]]
+    ours = table[table["kernel"].str.startswith(FWCS) & table["sparsity_pct"].isin(SPLIT_AT)]
+    for _, cell in ours.groupby(["h", "cin", "cout", "sparsity_pct"], sort=False):
+        best = cell.loc[cell["cycles"].idxmin()]
+        parts = [f"{100 * best[f'{part}_cycles'] / best['cycles']:.0f}" for part in PARTS]
+        size = f"{best['h']}, {best['cin']}, {best['cout']}"
+        times = best["cycles"] / best["bound_cycles"]
+        rate = f"{best['mac_per_cycle']:.2f}"
+        rows.append([size, str(best["sparsity_pct"]), *parts, rate, f"{times:.2f}"])
+    return rows
+
+
+def _operator_rows(table: pd.DataFrame, figures: Figures) -> list[list[str]]:
+    rows = [["operator", "CMSIS-NN", "ours", "ratio", "MAC/cycle", "times bound"]]
+    best: dict[Shape, dict[str, float]] = {}
+    for ((kernel, shape, _), cycles), bound in zip(
+        keyed(table), table["bound_cycles"], strict=True
+    ):
+        dense = shape.operator != CONV or kernel.startswith(DENSE)
+        if dense and cycles < best.get(shape, {"cycles": float("inf")})["cycles"]:
+            best[shape] = {"cycles": cycles, "bound": float(bound)}
     for shape in shapes.all_shapes():
-        if shape in (*shapes.TABLE, *shapes.ODD):
+        if shape in (*shapes.TABLE, *shapes.ODD) or shape not in best:
             continue
-        try:
-            ours, theirs = figures.operator(shape), figures.external("cmsis_nn", shape)
-        except KeyError:
-            continue
-        rate = f"{shape.macs / ours:.2f}" if shape.macs else MISSING
+        ours, theirs = best[shape]["cycles"], figures.external("cmsis_nn", shape)
         rows.append(
             [
                 shape.describe(),
                 f"{theirs / 1000:.1f}",
                 f"{ours / 1000:.1f}",
-                rate,
                 f"{ours / theirs:.2f}x",
+                f"{shape.macs / ours:.2f}" if shape.macs else MISSING,
+                f"{ours / best[shape]['bound']:.2f}",
             ]
         )
     return rows
@@ -106,5 +129,10 @@ def _kilo(cycles: object, shape: Shape) -> str:
 
 def _grid(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
-    rule = ["---", *("---:" for _ in head[1:])]
+    numbers = [all(_is_number(row[n]) for row in body) for n in range(len(head))]
+    rule = ["---:" if number else "---" for number in numbers]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body))
+
+
+def _is_number(text: str) -> bool:
+    return text == MISSING or text.rstrip("x").replace(",", "").replace(".", "").isdigit()

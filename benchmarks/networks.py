@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.targets import Target
 from benchmarks.zoo import DENSE, ZOO, Entry, deployment
 from dtmm.deploy import Deployment, run_on_device
-from dtmm.errors import ConfigError, DtmmError, MeasurementError
+from dtmm.errors import ConfigError, DtmmError, MeasurementError, UnsupportedError
 from dtmm.network.ir import Op
 from dtmm.quantization import run as run_reference
 from dtmm.table import read_table, write_table
@@ -83,13 +83,22 @@ def measure(entry: Entry, variant: str, seed: int) -> tuple[list[dict[str, Any]]
 
 
 def measure_all(wanted: list[tuple[Entry, str]], seed: int) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The rows of several networks, one after the other; raises as `measure`."""
+    """The rows of several networks, one after the other; raises as `measure`.
+
+    A network with an operator that the library lacks is named on standard error and left out.
+    """
     rows: list[dict[str, Any]] = []
     provenance: dict[str, str] = {}
     for entry, variant in wanted:
         print(f"{entry.name}, {variant}", file=sys.stderr)
-        more, provenance = measure(entry, variant, seed)
+        try:
+            more, provenance = measure(entry, variant, seed)
+        except UnsupportedError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         rows += more
+    if not rows:
+        raise UnsupportedError(f"none of {len(wanted)} networks can run on this library")
     return pd.DataFrame(rows), {**provenance, "seed": str(seed), "weights": "random, untrained"}
 
 

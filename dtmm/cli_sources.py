@@ -1,4 +1,4 @@
-"""What the scheduler's verbs share: where problems come from, budgets as typed, results as shown."""
+"""What the scheduler's verbs share: where problems come from, how budgets and results look."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from dtmm.config import KIB, parse_bytes, parse_nats
 from dtmm.errors import ConfigError
@@ -168,3 +170,16 @@ def schedule_summary(found: Schedule) -> str:
         f"{totals}; {gap} ({found.status}, {found.solver} {found.solver_version}, "
         f"{found.seconds:.1f} s)"
     )
+
+
+def print_table(table: Table) -> None:
+    """On stdout."""
+    Console(highlight=False).print(table)
+
+
+def make_table(title: str | None, headings: Sequence[str], left: int = 1) -> Table:
+    """A table whose first `left` columns are text."""
+    table = Table(title=title)
+    for n, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if n < left else "right", overflow="fold")
+    return table

@@ -30,6 +30,7 @@ from dtmm.errors import DtmmError, MeasurementError
 from dtmm.runtime_c import include_dir, sources
 from dtmm.storage import Fwcs, expanded_bytes, fwcs_scratch, pack_channel_params, write_fwcs
 from dtmm.storage.container import FORMS, Form
+from dtmm.storage.kernel_ids import CONV_FWCS
 from dtmm.table import to_latex, write_table
 from experiments.storage_formats import fwcs_of
 from experiments.storage_overhead import QUICK_RESULTS, RESULTS, SEED, pruned_weights
@@ -56,7 +57,7 @@ def layer_header(layer: Layer, fwcs: Fwcs, blob: bytes, form: Form) -> str:
         "IN_STRIDE": fwcs.in_stride,
         "OUT_CHANNELS": out_channels,
         "EXPANDED_BYTES": expanded_bytes(fwcs) if form == "stored" else 0,
-        "SCRATCH_BYTES": fwcs_scratch(fwcs.filterlets, out_channels, fwcs.kernel, fwcs.in_stride),
+        "SCRATCH_BYTES": fwcs_scratch(CONV_FWCS, fwcs.filterlets, out_channels, fwcs.kernel),
     }
     constants = ", ".join(f"{name} = {value}" for name, value in numbers.items())
     section = '__attribute__((section(".dtmm.weights"), aligned(16)))'

@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import matplotlib.style
@@ -120,15 +121,12 @@ def draw_family(table: pd.DataFrame) -> Figure:
 def _lines(axes: Axes, table: pd.DataFrame) -> None:
     cycle = itertools.cycle(matplotlib.rcParams["axes.prop_cycle"])
     for (series, rows), style in zip(table.groupby("series", sort=False), cycle, strict=False):
-        axes.plot(rows["latency"] / 1e6, rows["loss"], label=str(series), ms=2.5, **_sized(style))
+        sized: dict[str, Any] = {**style, "linewidth": 0.9, "markersize": 2.5}
+        axes.plot(rows["latency"] / 1e6, rows["loss"], label=str(series), **sized)
     axes.set_xscale("log")
     axes.set_xlabel("Latency (Mcycles)")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if str(x)[0] in "235" else "")
-
-
-def _sized(style: Mapping[str, object]) -> dict[str, object]:
-    return {**style, "linewidth": 0.9}
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

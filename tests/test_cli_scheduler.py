@@ -161,8 +161,8 @@ def test_explain_what_does_not_fit(folder: Path) -> None:
     found = as_json(*given)
     assert not found["feasible"]
     together = {row["metric"]: row["together"] for row in found["budgets"]}
-    run("schedule", TINY, "--flash", str(int(together["flash"])),
-        "--sram", str(int(together["sram"])), "--max-loss", str(together["loss"] + 1e-6))  # fmt: skip
+    sizes = ("--flash", int(together["flash"]), "--sram", int(together["sram"]))
+    run("schedule", TINY, *sizes, "--max-loss", together["loss"] + 1e-6)
     assert found["smallest_sum_of_relaxations"] > 0
     text = run(*given)
     assert "nothing fits" in text

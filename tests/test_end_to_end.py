@@ -67,7 +67,7 @@ def test_the_report_says_what_it_must(report: dict[str, Any]) -> None:
 
 def test_the_pruned_network_is_smaller_and_faster(report: dict[str, Any]) -> None:
     dense, ours = report["dense"], report["dtmm"]
-    assert ours["cycles"] < 0.9 * dense["cycles"]
+    assert ours["cycles"] < 0.95 * dense["cycles"]
     assert ours["flash"]["weights"] + ours["flash"]["index"] < dense["flash"]["weights"]
     assert dense["accuracy"] > 0.9
     assert ours["accuracy"] > dense["accuracy"] - 0.1

@@ -89,7 +89,7 @@ def _mul(scope: Scope, op: ir.Mul) -> list[str]:
     if table_of(scope.network, op) is not None:
         return _lookup(scope, op)
     rescale = mul_rescale(scope.network, op)
-    lines, _, swapped = _operands(scope, op)
+    lines, pixel, swapped = _operands(scope, op)
     zero_points = [zero_point for _, zero_point in scope.network.operands(op)]
     if swapped:
         zero_points.reverse()
@@ -97,7 +97,7 @@ def _mul(scope: Scope, op: ir.Mul) -> list[str]:
         f"static const dtmm_mul_params mul = {{{zero_points[0]}, {zero_points[1]}, "
         f"{rescale.multiplier}, {rescale.shift}, {scope.output(op)}}};",
         *lines,
-        "return dtmm_mul_s8(&mul, &a, &b, &out);",
+        f"return dtmm_mul_{'broadcast_' if pixel else ''}s8(&mul, &a, &b, &out);",
     ]
 
 

@@ -20,11 +20,12 @@ class OpShape:
     """Everything besides channel and filterlet counts that an operator's latency depends on.
 
     Attributes:
-        kind: "conv2d", "fully_connected", "add", "max_pool", "average_pool", "mean" or "copy".
+        kind: as `dtmm.planning.points.kind_of` names it: "conv2d", "fully_connected", "add", ...
         in_hw, out_hw: pixels; (1, 1) for a vector.
         kernel, stride, dilation: (1, 1) where the kind has none; a pool's window is its kernel.
         pad: (top, left) pixels.
         in_halo, out_halo: of the views (they are decided before scheduling).
+        groups: of a grouped convolution, else 1.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class OpShape:
     pad: Pair = (0, 0)
     in_halo: int = 0
     out_halo: int = 0
+    groups: int = 1
 
 
 @dataclass(frozen=True, order=True)
@@ -110,6 +112,8 @@ class LatencyTable:
                 where one belongs, or the same point twice.
         """
         frame, provenance = read_table(path, text=("kind", "kernel"))
+        if "groups" not in frame.columns:  # most networks have no grouped convolution
+            frame["groups"] = 1
         absent = [name for name in _COLUMNS if name not in frame.columns]
         if absent:
             raise DataError(f"latency table {path} lacks columns {', '.join(absent)}")
@@ -143,6 +147,7 @@ _COLUMNS = [
     *(f"{name}_{axis}" for name in _PAIRS for axis in ("h", "w")),
     "in_halo",
     "out_halo",
+    "groups",
     "kernel",
     "in_channels",
     "out_channels",
@@ -157,7 +162,7 @@ def _flat(point: Point) -> dict[str, int | str]:
     row: dict[str, int | str] = {"kind": point.shape.kind, "kernel": point.kernel}
     for name, field in zip(_PAIRS, _PAIR_FIELDS, strict=True):
         row[f"{name}_h"], row[f"{name}_w"] = getattr(point.shape, field)
-    row |= {"in_halo": point.shape.in_halo, "out_halo": point.shape.out_halo}
+    row |= {name: getattr(point.shape, name) for name in ("in_halo", "out_halo", "groups")}
     counts = (point.in_channels, point.out_channels, point.filterlets)
     row |= dict(zip(("in_channels", "out_channels", "filterlets"), counts, strict=True))
     return row
@@ -185,6 +190,7 @@ def _from_row(row: Mapping[Any, Any]) -> tuple[Point, Cost]:
         kind=str(row["kind"]),
         in_halo=int(row["in_halo"]),
         out_halo=int(row["out_halo"]),
+        groups=int(row["groups"]),
         **pairs,
     )
     counts = (int(row[name]) for name in ("in_channels", "out_channels", "filterlets"))

@@ -15,14 +15,18 @@ from dtmm.errors import UnsupportedError
 from dtmm.network.check import param_keys
 from dtmm.network.ir import (
     Activate,
-    Add,
     BatchNorm,
+    Binary,
+    Concat,
     Conv2D,
+    DepthwiseConv2D,
     FullyConnected,
+    Lookup,
     Network,
     Op,
     Reshape,
     Shape,
+    Softmax,
     op_inputs,
 )
 
@@ -43,7 +47,7 @@ def params_to_torch(network: Network) -> Params:
 def _reordered(
     network: Network, axes: tuple[int, int, int, int], direction: Callable[[Order], Order]
 ) -> Params:
-    convs = {op.weight for op in network.convs()}
+    convs = {op.weight for op in network.ops if isinstance(op, Conv2D | DepthwiseConv2D)}
     orders = _orders(network)
     params: Params = {}
     for key, values in network.params.items():
@@ -61,11 +65,12 @@ def _orders(network: Network) -> dict[str, Order]:
     orders: dict[str, Order] = {}
     for op in network.ops:
         image = images.get(op_inputs(op)[0])
-        if image is None or not isinstance(op, FullyConnected | BatchNorm):
+        if image is None or not isinstance(op, FullyConnected | BatchNorm | Binary):
             continue
         _, height, width, channels = image
         order = np.arange(channels * height * width).reshape(channels, height, width)
         keys = (op.weight,) if isinstance(op, FullyConnected) else param_keys(op)
+        keys = tuple(key for key in keys if network.params[key].shape[-1] == order.size)
         orders.update(dict.fromkeys(keys, order.transpose(1, 2, 0).ravel()))
     return orders
 
@@ -98,9 +103,11 @@ def _image_behind(network: Network, op: Op, images: Mapping[str, Shape]) -> Shap
     if isinstance(op, Conv2D | FullyConnected):
         return None
     sources = [images.get(name) for name in op_inputs(op)]
-    if isinstance(op, Add) and sources[0] != sources[1]:
+    joined = isinstance(op, Concat) and any(sources)
+    if joined or (isinstance(op, Binary) and len(set(sources)) > 1):
         raise UnsupportedError(
-            f"Add '{op.name}' joins a flattened image with a tensor in another order: "
-            f"{sources[0]} and {sources[1]}; flatten after adding, or add two linear layers"
+            f"{type(op).__name__} '{op.name}' joins a flattened image with a tensor in another "
+            f"order: {sources[0]} and {sources[1]}; flatten afterwards, or join two linear layers"
         )
-    return sources[0] if isinstance(op, Activate | BatchNorm | Add) else None
+    keeps = Activate | BatchNorm | Binary | Softmax | Lookup
+    return sources[0] if isinstance(op, keeps) else None

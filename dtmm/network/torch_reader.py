@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +16,16 @@ from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.network import ir
 from dtmm.network.check import check
 from dtmm.network.torch_layout import params_from_torch, params_to_torch
+from dtmm.network.torch_ops import HANDLERS, argument
 
 Array = npt.NDArray[np.float32]
 
-aten = torch.ops.aten
-
 SUPPORTED = (
-    "conv2d (groups 1), linear, batch_norm, relu, relu6, add, max_pool2d, avg_pool2d, global "
-    "average pooling (adaptive_avg_pool2d(1) or mean over height and width), flatten, dropout"
+    "conv2d (also grouped, depthwise), linear, batch_norm, relu, relu6, add and mul (of tensors, "
+    "of one value per channel, of a constant), cat of channels, pad with zeros, slices of height "
+    "and width, max_pool2d, avg_pool2d, global average pooling (adaptive_avg_pool2d(1) or mean over "
+    "height and width), softmax over channels, sigmoid, hardsigmoid, hardswish, silu, leaky_relu, "
+    "flatten, dropout"
 )
 
 
@@ -54,7 +54,7 @@ def from_torch(module: torch.nn.Module, example: torch.Tensor, name: str) -> ir.
         raise UnsupportedError(
             f"torch.export cannot capture {type(module).__name__}: {reason}"
         ) from error
-    reader = _Reader(program, name)
+    reader = TorchReader(program, name)
     for node in program.graph.nodes:
         reader.read(node)
     network = reader.network()
@@ -90,12 +90,12 @@ def copy_to(network: ir.Network, module: torch.nn.Module) -> None:
             )
     state, params = module.state_dict(), params_to_torch(network)
     with torch.no_grad():
-        for key in own.params:
-            state[key].copy_(torch.from_numpy(params[key]))
+        for key in own.params.keys() & state.keys():  # numbers in the code have no place there
+            state[key].copy_(torch.from_numpy(params[key]).reshape(state[key].shape))
 
 
 @dataclass
-class _Reader:
+class TorchReader:
     """Turns graph nodes into operators, one at a time."""
 
     program: torch.export.ExportedProgram
@@ -109,7 +109,11 @@ class _Reader:
 
     def __post_init__(self) -> None:
         signature = self.program.graph_signature
-        self.key_of = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self.key_of = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
         self.user_inputs = set(signature.user_inputs)
 
     def network(self) -> ir.Network:
@@ -129,7 +133,7 @@ class _Reader:
         elif node.op == "output":
             self._read_outputs(node)
         elif isinstance(value, torch.Tensor | list | tuple):
-            handler = _HANDLERS.get(node.target)
+            handler = HANDLERS.get(node.target)
             if handler is None:
                 raise self.refuse(node, str(node.target))
             handler(self, node)
@@ -155,15 +159,56 @@ class _Reader:
 
     def param(self, node: torch.fx.Node, index: int) -> str | None:
         """Copy the parameter that argument `index` names; its state_dict key."""
-        source = _argument(node, index, None)
+        source = argument(node, index, None)
         if source is None:
             return None
         if not isinstance(source, torch.fx.Node) or source.name not in self.key_of:
             raise self.refuse(node, f"{node.target} whose weights are computed, not parameters")
         key = str(self.key_of[source.name])
-        tensor = {**self.program.state_dict, **self.program.constants}[key]
-        self.params[key] = tensor.detach().float().numpy().copy()
+        self.params[key] = self._value(key)
         return key
+
+    def _value(self, key: str) -> Array:
+        tensor = {**self.program.state_dict, **self.program.constants}[key]
+        values: Array = tensor.detach().float().numpy().copy()
+        return values
+
+    def constant(self, node: torch.fx.Node, index: int, tensor: str) -> str | None:
+        """Key of the constant that argument `index` is, [1] or [C]; None if it is a tensor.
+
+        Args:
+            tensor: the other operand: each of its channels may meet a value of its own.
+        """
+        source = node.args[index]
+        if isinstance(source, torch.fx.Node) and source.name not in self.key_of:
+            return None
+        if isinstance(source, torch.fx.Node):
+            key = str(self.key_of[source.name])
+            values, shape = self._value(key), self.tensors[tensor]
+            channels_at = values.ndim - (3 if len(shape) == 4 else 1)
+            per_channel = values.size == shape[-1] and channels_at >= 0
+            if values.size != 1 and not (per_channel and values.shape[channels_at] == values.size):
+                raise self.refuse(node, f"{node.target} with a constant of shape {values.shape}")
+        elif isinstance(source, int | float):
+            key, values = f"{node.name}.constant", np.array([source], np.float32)
+        else:
+            raise self.refuse(node, f"{node.target} with operand {source}")
+        self.params[key] = values.reshape(-1)
+        return key
+
+    def keep_pixel(self, node: torch.fx.Node, tensor: str) -> None:
+        """Make a vector that came from a mean an image of one pixel: a convolution reads it."""
+        position = next((n for n, op in enumerate(self.ops) if op.output == tensor), None)
+        op = self.ops[position] if position is not None else None
+        if position is None or not isinstance(op, ir.Mean | ir.Activate | ir.BatchNorm | ir.Lookup):
+            raise self.refuse(node, f"{node.target} of shape {self.tensors[tensor]}")
+        if isinstance(op, ir.Mean):
+            self.ops[position] = replace(op, keep_dims=True)
+        else:
+            self.keep_pixel(node, op.input)
+        if any(isinstance(r, ir.FullyConnected) and r.input == tensor for r in self.ops):
+            raise self.refuse(node, f"{node.target} of a vector that a linear layer reads too")
+        self.tensors[tensor] = (1, 1, 1, self.tensors[tensor][-1])
 
     def weight(self, node: torch.fx.Node) -> str:
         """The parameter that argument 1 names; layers have it there."""
@@ -175,12 +220,21 @@ class _Reader:
         self.ops.append(op)
         self.alias(node, op.output)
         # A mean that kept its pixel in torch is a vector here, and so is what follows it.
-        same = isinstance(op, ir.Activate | ir.BatchNorm | ir.Add)
-        source = self.tensors[ir.op_inputs(op)[0]]
-        self.tensors[op.output] = source if same else _shape(node)
+        sources = [self.tensors[name] for name in ir.op_inputs(op)]
+        if isinstance(op, ir.Activate | ir.BatchNorm | ir.Binary | ir.Softmax | ir.Lookup):
+            self.tensors[op.output] = max(sources, key=lambda shape: (math.prod(shape), len(shape)))
+        elif isinstance(op, ir.Concat):
+            self.tensors[op.output] = (*sources[0][:-1], sum(shape[-1] for shape in sources))
+        else:
+            self.tensors[op.output] = _shape(node)
 
     def alias(self, node: torch.fx.Node, value: str) -> None:
         self.value_of[node] = value
+
+    def decompose(self, node: torch.fx.Node, *ops: ir.Op) -> None:
+        """Append a chain of operators; the last one's output is the node's value."""
+        for op in ops:
+            self.emit(node, op)
 
     def names(self, node: torch.fx.Node, rank: int | None = None) -> tuple[str, str, str]:
         """Name, input and output of a one-input operator."""
@@ -221,178 +275,3 @@ def _shape(node: torch.fx.Node) -> ir.Shape:
         batch, channels, height, width = shape
         return batch, height, width, channels
     return tuple(shape)
-
-
-def _pair(value: Any) -> ir.Pair:
-    values = list(value) if isinstance(value, list | tuple) else [value]
-    first, second = values * 2 if len(values) == 1 else values
-    return int(first), int(second)
-
-
-def _argument(node: torch.fx.Node, index: int, default: Any) -> Any:
-    return node.args[index] if len(node.args) > index else default
-
-
-def _four(padding: ir.Pair) -> ir.Padding:
-    vertical, horizontal = padding
-    return vertical, horizontal, vertical, horizontal
-
-
-def _conv(reader: _Reader, node: torch.fx.Node) -> None:
-    if _argument(node, 6, 1) != 1:
-        raise reader.refuse(node, f"conv2d with groups={node.args[6]}")
-    op = ir.Conv2D(
-        *reader.names(node, rank=4),
-        weight=reader.weight(node),
-        bias=reader.param(node, 2),
-        stride=_pair(_argument(node, 3, 1)),
-        padding=_conv_padding(reader, node),
-        dilation=_pair(_argument(node, 5, 1)),
-    )
-    reader.emit(node, op)
-
-
-def _conv_padding(reader: _Reader, node: torch.fx.Node) -> ir.Padding:
-    """Explicit amounts; torch's 'same' puts the odd pixel at the bottom and the right."""
-    padding = _argument(node, 4, 0)
-    if not isinstance(padding, str):
-        return _four(_pair(padding))
-    if padding == "valid":
-        return 0, 0, 0, 0
-    window = tuple(node.args[1].meta["val"].shape[2:])  # type: ignore[union-attr]
-    dilation = _pair(_argument(node, 5, 1))
-    vertical, horizontal = (d * (k - 1) for d, k in zip(dilation, window, strict=True))
-    top, left = vertical // 2, horizontal // 2
-    return top, left, vertical - top, horizontal - left
-
-
-def _linear(reader: _Reader, node: torch.fx.Node) -> None:
-    weight, bias = reader.weight(node), reader.param(node, 2)
-    reader.emit(node, ir.FullyConnected(*reader.names(node, rank=2), weight=weight, bias=bias))
-
-
-def _batch_norm(reader: _Reader, node: torch.fx.Node) -> None:
-    scale, shift, mean, variance = (reader.param(node, n) for n in (1, 2, 3, 4))
-    if not (scale and shift and mean and variance):
-        raise reader.refuse(node, "batch_norm without affine weights or running statistics")
-    op = ir.BatchNorm(
-        *reader.names(node),
-        scale=scale,
-        shift=shift,
-        mean=mean,
-        variance=variance,
-        epsilon=float(_argument(node, 7, 1e-5)),
-    )
-    reader.emit(node, op)
-
-
-def _relu(reader: _Reader, node: torch.fx.Node) -> None:
-    reader.emit(node, ir.Activate(*reader.names(node), ir.Activation.RELU))
-
-
-def _relu6(reader: _Reader, node: torch.fx.Node) -> None:
-    limits = _argument(node, 1, None), _argument(node, 2, None)
-    if node.target not in _ALWAYS_RELU6 and limits != (0, 6):
-        raise reader.refuse(node, f"{node.target} to {limits}")
-    reader.emit(node, ir.Activate(*reader.names(node), ir.Activation.RELU6))
-
-
-def _add(reader: _Reader, node: torch.fx.Node) -> None:
-    inputs = (reader.input(node, 0), reader.input(node, 1))
-    if reader.tensors[inputs[0]] != reader.tensors[inputs[1]] or node.kwargs.get("alpha", 1) != 1:
-        raise reader.refuse(node, "add of different shapes or with a factor")
-    reader.emit(node, ir.Add(reader.unique(node), inputs, node.name))
-
-
-def _pool(kind: type[ir.MaxPool2D] | type[ir.AveragePool2D]) -> Callable[..., None]:
-    def handle(reader: _Reader, node: torch.fx.Node) -> None:
-        window = _pair(node.args[1])
-        padding = _pair(_argument(node, 3, 0))
-        if kind is ir.MaxPool2D:
-            odd = _pair(_argument(node, 4, 1)) != (1, 1) or _argument(node, 5, False)
-        else:  # TFLite never counts padding: torch's default agrees only without padding
-            counts_padding = any(padding) and _argument(node, 5, True)
-            odd = _argument(node, 4, False) or counts_padding or _argument(node, 6, None)
-        if odd:
-            raise reader.refuse(node, f"{node.target} with dilation, ceil_mode or counted padding")
-        stride = _pair(_argument(node, 2, None) or window)
-        reader.emit(node, kind(*reader.names(node, rank=4), window, stride, _four(padding)))
-
-    return handle
-
-
-def _adaptive_pool(reader: _Reader, node: torch.fx.Node) -> None:
-    if _pair(node.args[1]) != (1, 1):
-        raise reader.refuse(node, f"adaptive_avg_pool2d to {node.args[1]}")
-    _global_mean(reader, node)
-
-
-def _mean(reader: _Reader, node: torch.fx.Node) -> None:
-    rank = len(reader.tensors[reader.input(node)])
-    axes = node.args[1]
-    if rank != 4 or sorted(int(axis) % rank for axis in axes) != [2, 3]:  # type: ignore[union-attr, arg-type]
-        raise reader.refuse(node, f"mean over axes {axes}")
-    _global_mean(reader, node)
-
-
-def _global_mean(reader: _Reader, node: torch.fx.Node) -> None:
-    """A vector, whether torch keeps the two dimensions of one pixel or not."""
-    op = ir.Mean(*reader.names(node, rank=4))
-    reader.emit(node, op)
-    reader.tensors[op.output] = (1, reader.tensors[op.input][3])
-
-
-def _flatten(reader: _Reader, node: torch.fx.Node) -> None:
-    source = reader.tensors[reader.input(node)]
-    target = tuple(int(n) for n in node.meta["val"].shape)
-    if source == target[:2] and math.prod(target[2:]) == 1:  # a mean may have kept its pixel
-        reader.alias(node, reader.input(node))
-    elif len(source) == 4 and len(target) == 2 and target[0] == 1:
-        reader.emit(node, ir.Reshape(*reader.names(node)))
-    else:
-        raise reader.refuse(node, f"{node.target} from {source} to {target}")
-
-
-def _dropout(reader: _Reader, node: torch.fx.Node) -> None:
-    if _argument(node, 1, 0.5) > 0 and _argument(node, 2, True):
-        raise reader.refuse(node, f"{node.target} that stays on in eval mode")
-    _nothing(reader, node)
-
-
-def _nothing(reader: _Reader, node: torch.fx.Node) -> None:
-    reader.alias(node, reader.input(node))
-
-
-_ALWAYS_RELU6 = {aten.relu6.default, aten.relu6_.default}
-"""The others have limits."""
-
-_HANDLERS: dict[Any, Callable[[_Reader, torch.fx.Node], None]] = {
-    aten.conv2d.default: _conv,
-    aten.conv2d.padding: _conv,
-    aten.linear.default: _linear,
-    aten.batch_norm.default: _batch_norm,
-    aten.relu.default: _relu,
-    aten.relu_.default: _relu,
-    aten.relu6.default: _relu6,
-    aten.relu6_.default: _relu6,
-    aten.hardtanh.default: _relu6,
-    aten.hardtanh_.default: _relu6,
-    aten.clamp.default: _relu6,
-    aten.add.Tensor: _add,
-    aten.add_.Tensor: _add,
-    aten.max_pool2d.default: _pool(ir.MaxPool2D),
-    aten.avg_pool2d.default: _pool(ir.AveragePool2D),
-    aten.adaptive_avg_pool2d.default: _adaptive_pool,
-    aten.mean.dim: _mean,
-    aten.view.default: _flatten,
-    aten.reshape.default: _flatten,
-    aten.flatten.using_ints: _flatten,
-    aten.squeeze.default: _flatten,
-    aten.squeeze.dim: _flatten,
-    aten.squeeze.dims: _flatten,
-    aten.dropout.default: _dropout,
-    aten.dropout_.default: _dropout,
-    aten.feature_dropout.default: _dropout,
-    aten.contiguous.default: _nothing,
-    aten.clone.default: _nothing,
-}

@@ -54,7 +54,8 @@ def deploy(context: Context) -> str:
     )
     return (
         f"{ours.size.total / 1024:.1f} KiB of weights, index and parameters (dense: "
-        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(kernels)} convolutions lack filterlets"
+        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(kernels)} convolutions lack "
+        "filterlets"
     )
 
 

@@ -18,6 +18,7 @@ from dtmm.planning.loss import LossModel, LossTables, loss_tables
 from dtmm.planning.nouns import Layout
 from dtmm.planning.points import conv_points, deciding_group, kind_of, op_point, op_shape
 from dtmm.planning.sizes import conv_flash, depthwise_flash, fully_connected_flash
+from dtmm.planning.unit_loss import unit_losses
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler.problem import Budgets, Group, Layer, MemoryStep, Problem
 
@@ -50,11 +51,14 @@ def formulate(
         loss_model: estimates losses from `importance`; None: the sum of its scores.
 
     Raises:
-        DtmmError: a missing score or code size; UnsupportedError: see `choices`; whatever the cost
+        DtmmError: a missing score or code size; ConfigError: see `choices`; whatever the cost
             model raises for a point that it does not hold.
     """
     loss = loss_tables(folded, importance, levels, loss_model)
-    return _Formulation(folded, loss, cost_model, layout, levels, code).problem(
+    units = None
+    if budgets.loss_rule == "per_unit":
+        units = unit_losses(choices(folded, levels), importance)
+    return _Formulation(folded, loss, units, cost_model, layout, levels, code).problem(
         budgets, fixed_flash, fixed_sram, fixed_latency
     )
 
@@ -66,6 +70,7 @@ class _Formulation:
         self,
         folded: Network,
         loss: LossTables,
+        unit_loss: LossTables | None,
         cost_model: CostModel,
         layout: Layout,
         levels: Levels,
@@ -74,6 +79,7 @@ class _Formulation:
         self.folded, self.cost_model, self.layout, self.code = folded, cost_model, layout, code
         self.choices = choices(folded, levels)
         self.loss = loss
+        self.unit_loss = unit_loss
         self.group_index = {name: n for n, name in enumerate(self.choices.levels)}
         self.group_latency = {n: np.zeros(len(c)) for n, c in self.choices.levels.items()}
         self.group_flash = {n: np.zeros(len(c)) for n, c in self.choices.levels.items()}
@@ -90,7 +96,14 @@ class _Formulation:
         layers = tuple(self._layer(conv) for conv in self.folded.convs())
         layer_index = {layer.name: n for n, layer in enumerate(layers)}
         groups = tuple(
-            Group(name, counts, self.group_latency[name], self.group_flash[name], loss)
+            Group(
+                name,
+                counts,
+                self.group_latency[name],
+                self.group_flash[name],
+                loss,
+                unit_loss=self.unit_loss.groups[name] if self.unit_loss else None,
+            )
             for (name, counts), loss in zip(
                 self.choices.levels.items(), self.loss.groups.values(), strict=True
             )
@@ -167,7 +180,13 @@ class _Formulation:
             loss=np.broadcast_to(self.loss.convs[conv.name], dims).copy(),
             scratch=scratch,
             allowed=choice.allowed,
+            unit_loss=self._unit_loss(conv, dims),
         )
+
+    def _unit_loss(self, conv: Conv2D, dims: tuple[int, int, int]) -> Floats | None:
+        if self.unit_loss is None:
+            return None
+        return np.broadcast_to(self.unit_loss.convs[conv.name], dims).copy()
 
     def _step(self, op: Op, layer: int | None) -> MemoryStep:
         live = next(step.live for step in self.layout.steps if step.op == op.name)

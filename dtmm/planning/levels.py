@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dtmm.errors import ConfigError, UnsupportedError
+from dtmm.errors import ConfigError
 from dtmm.network.groups import ChannelGroup, channel_groups
 from dtmm.network.ir import FullyConnected, Network
 from dtmm.planning.kernels import fastest_kernel, kernel_size, only_kernel
@@ -33,14 +33,20 @@ class Levels:
         filterlets: most filterlet options per convolution, dense included.
         smallest: share of a group's channels below which no level goes (collapsed layers cannot be
             repaired by fine-tuning).
+        minimum: channels below which no level goes, whatever their share.
+        multiple: every level below the unpruned count is a multiple of this.
+        pinned: convolutions that are never pruned: neither filterlets nor the channels they make.
     """
 
     channels: int = 12
     filterlets: int = 12
     smallest: float = 0.125
+    minimum: int = 1
+    multiple: int = 1
+    pinned: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("channels", "filterlets"):
+        for name in ("channels", "filterlets", "minimum", "multiple"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"levels.{name} is {getattr(self, name)}, expected at least 1")
         if not 0 <= self.smallest <= 1:
@@ -53,7 +59,9 @@ class Levels:
         counts = [*range(half, SMALL_CHANNELS, half)]
         counts += range(SMALL_CHANNELS, min(channels, WIDE_CHANNELS), VECTOR_BYTES)
         counts += range(WIDE_CHANNELS, channels, 2 * VECTOR_BYTES)
-        usable = {c for c in counts if self.smallest * channels <= c < channels} | {channels}
+        least = max(self.smallest * channels, self.minimum)
+        usable = {c for c in counts if least <= c < channels and c % self.multiple == 0}
+        usable |= {channels}
         return _thinned(np.array(sorted(usable, reverse=True), dtype=np.int64), self.channels)
 
     def kept_shares(self, positions: int) -> npt.NDArray[np.float64]:
@@ -100,27 +108,25 @@ class Choices:
 def choices(folded: Network, levels: Levels) -> Choices:
     """What may be chosen in a folded network.
 
-    One level only: groups at the network's border, and outputs of fully connected layers.
+    One level only: groups at the network's border, outputs of fully connected layers and of pinned
+    convolutions. Where a convolution reads and writes one group, only equal counts are allowed.
 
     Raises:
-        UnsupportedError: a convolution reads and writes the same channel group.
+        ConfigError: a pinned name is no convolution of the network.
     """
     groups = channel_groups(folded)
     fixed = {op.output for op in folded.ops if isinstance(op, FullyConnected)}
+    fixed |= _pinned_outputs(folded, levels)
     per_group = {group.name: _group_levels(group, fixed, levels) for group in groups}
     group_of = {tensor: group.name for group in groups for tensor in group.tensors}
     convs = {}
     for conv in folded.convs():
         source, target = group_of[conv.input], group_of[conv.output]
-        if source == target:
-            raise UnsupportedError(
-                f"convolution {conv.name!r} reads and writes channel group {source!r}; "
-                "expected different groups"
-            )
         height, width = kernel_size(folded, conv)
         positions = height * width
         only = only_kernel(folded, conv)
-        shares = np.ones(1) if only else levels.kept_shares(positions)
+        dense = only or conv.name in levels.pinned
+        shares = np.ones(1) if dense else levels.kept_shares(positions)
         filters = per_group[target][:, None]
         counts = np.maximum(np.round(filters * positions * shares), filters).astype(np.int64)
         new = np.ones(counts.shape, dtype=np.bool_)
@@ -140,14 +146,28 @@ def choices(folded: Network, levels: Levels) -> Choices:
         ]
         takes = np.array([[row[share] == kernel for kernel, share in options] for row in fastest])
         of_option = [share for _, share in options]
+        allowed = takes[:, None, :] & new[None, :, of_option]
+        if source == target:
+            allowed &= np.eye(len(allowed), dtype=np.bool_)[:, :, None]
         convs[conv.name] = ConvChoices(
             source,
             target,
             tuple(kernel for kernel, _ in options),
             counts[:, of_option],
-            takes[:, None, :] & new[None, :, of_option],
+            allowed,
         )
     return Choices(per_group, convs)
+
+
+def _pinned_outputs(folded: Network, levels: Levels) -> set[str]:
+    outputs = {conv.name: conv.output for conv in folded.convs()}
+    for name in levels.pinned:
+        if name not in outputs:
+            raise ConfigError(
+                f"levels.pinned names {name!r}, expected a convolution of {folded.name!r}: "
+                + ", ".join(outputs)
+            )
+    return {outputs[name] for name in levels.pinned}
 
 
 def _group_levels(group: ChannelGroup, fixed: set[str], levels: Levels) -> Ints:

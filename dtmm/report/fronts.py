@@ -26,7 +26,7 @@ LABELS: Mapping[str, tuple[str, float]] = {
 }
 """Axis label and the unit that values are divided by."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8,
     "legend.frameon": False,
     "axes.spines.top": False,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dtmm.errors import ConfigError, DtmmError, InfeasibleError, ToolchainError
 from dtmm.scheduler.evaluate import is_per_unit
 from dtmm.scheduler.problem import Metric, Objective, Problem, Schedule
-from dtmm.scheduler.relax import limited, without
+from dtmm.scheduler.relax import changed, limited
 from dtmm.scheduler.solve import solve
 from dtmm.scheduler.solvers import get_solver
 
@@ -168,9 +168,7 @@ class _Asker:
         nothing = Change(limit, None, None, None, None, None)
         if limit is not None and limit < 0:
             return nothing
-        budgets = dataclasses.replace(self.problem.budgets, **{metric: limit})
-        if metric == "loss" and limit is None:  # a threshold per unit is dropped as well
-            budgets = without(budgets, "loss")
+        budgets = changed(self.problem.budgets, {metric: limit})
         try:
             found = self._solve(dataclasses.replace(self.problem, budgets=budgets))
         except InfeasibleError:
@@ -198,8 +196,8 @@ class _Asker:
         if len(weights) != 1 or metric in weights:
             return None
         ((minimised, weight),) = weights.items()
-        budgets = without(self.problem.budgets, metric)
-        budgets = dataclasses.replace(budgets, **{minimised: objective / weight})
+        limits = {metric: None, minimised: objective / weight}
+        budgets = changed(self.problem.budgets, limits)
         asked = dataclasses.replace(self.problem, budgets=budgets, objective=Objective.only(metric))
         try:
             return float(getattr(self._solve(asked), metric))

@@ -21,6 +21,7 @@ import numpy as np
 from dtmm.errors import ConfigError, DtmmError, InfeasibleError, ToolchainError
 from dtmm.scheduler.evaluate import BUDGET_TOLERANCE, is_per_unit
 from dtmm.scheduler.problem import METRICS, Metric, Objective, Problem, Schedule
+from dtmm.scheduler.relax import changed
 from dtmm.scheduler.solve import solve
 from dtmm.scheduler.solvers import Solver, get_solver
 
@@ -202,7 +203,7 @@ class _Sweep:
 
     def least(self, metric: Metric, limits: Mapping[Metric, float]) -> FrontPoint | None:
         """The schedule with the smallest total within the limits; None if there is none."""
-        budgets = dataclasses.replace(self.problem.budgets, **dict(limits))
+        budgets = changed(self.problem.budgets, limits)
         limited = dataclasses.replace(
             self.problem, budgets=budgets, objective=Objective.only(metric)
         )

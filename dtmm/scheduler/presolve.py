@@ -91,13 +91,19 @@ class _Work:
                 return
             for step in self.problem.steps:
                 self._delete_by_sram(step)
-                if not self._alive():
+                if not self._alive_at(step):
                     return
             self._delete_by_sums()
         self.rows = tuple(step for step in self.problem.steps if self._needs_row(step))
 
     def _alive(self) -> bool:
         return all(bool(mask.any()) for mask in (*self.levels, *self.options))
+
+    def _alive_at(self, step: MemoryStep) -> bool:
+        """The same for what one step touches: asking for all at every step would be quadratic."""
+        masks = [self.levels[g] for g in (0, *step.groups)]
+        masks += [self.options[step.layer]] if step.layer is not None else []
+        return all(bool(mask.any()) for mask in masks)
 
     def _propagate(self) -> None:
         """A level needs an option in every layer at it; an option needs both of its levels."""

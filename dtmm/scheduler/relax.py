@@ -17,7 +17,7 @@ import pulp
 from dtmm.scheduler.evaluate import BUDGETED, Decision, evaluate, is_per_unit, summed_budgets
 from dtmm.scheduler.model import SCALE, Model, ProgramBuilder, Term
 from dtmm.scheduler.presolve import Candidates, presolve
-from dtmm.scheduler.problem import Budgets, Metric, Objective, Problem
+from dtmm.scheduler.problem import METRICS, Budgets, Metric, Objective, Problem
 from dtmm.scheduler.solvers import Settings, all_solvers, get_solver
 from dtmm.scheduler.solvers.pulp_base import PulpSolver
 
@@ -62,7 +62,13 @@ def limited(problem: Problem) -> list[Metric]:
 
 def without(budgets: Budgets, *metrics: Metric) -> Budgets:
     """The same budgets with some dropped."""
-    return dataclasses.replace(budgets, **dict.fromkeys(metrics))
+    return changed(budgets, dict.fromkeys(metrics))
+
+
+def changed(budgets: Budgets, limits: Mapping[Metric, float | None]) -> Budgets:
+    """The same budgets with some at other limits; None is unlimited."""
+    values = {m: limits[m] if m in limits else getattr(budgets, m) for m in METRICS}
+    return Budgets(**values, loss_rule=budgets.loss_rule)
 
 
 def smallest_budget(

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.instances import LIBRARY, Grid, conv_cycles, instance
+from benchmarks.instance_costs import conv_cycles
+from benchmarks.instances import LIBRARY, Grid, instance
 from benchmarks.instances import main as write_instances
 from benchmarks.scheduler import HERE, RESULTS, improved, known_bounds, main, with_ratios
 from benchmarks.scheduler_graphs import GRAPHS
@@ -177,7 +178,9 @@ def test_better_bounds_are_kept() -> None:
         {"solver": "c", "objective": 11.0, "bound": 8.5},
         {"solver": "d", "objective": None, "bound": None},
     ]
-    blank = dict.fromkeys(("groups", "layers", "combinations", "seconds", "status", "gap"), 0)
+    blank = dict.fromkeys(
+        ("groups", "layers", "combinations", "seconds", "cpu_seconds", "status", "gap"), 0
+    )
     key = {"network": "n", "grid": "g", "seed": 0, "version": "2"}
     table = with_ratios([{**blank, **key, **row} for row in rows], known)
     assert table["ratio"].tolist()[:2] == [1, 11 / 9]

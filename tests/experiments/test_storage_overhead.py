@@ -15,9 +15,11 @@ from dtmm.network.tflite_writer import write_tflite
 from dtmm.quantization import quantize
 from dtmm.table import read_table
 from experiments.storage_formats import FORMATS
-from experiments.storage_overhead import main, pruned_weights
+from experiments.storage_overhead import RESULTS, main, pruned_weights
 from experiments.tflite_weights import conv_weights
 from tests.training.networks import residual
+
+SPECIFICATION = Path(__file__).parents[2] / "docs" / "fwcs.md"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,22 @@ def test_gaps_of_columns() -> None:
     weights[1, 0, 0, 599] = 1  # a gap of 600: two
     size = FORMATS["csr_delta"](weights)
     assert (size.weights, size.index) == (7, 7 + 2 * 2)
+
+
+def test_the_table_of_the_specification() -> None:
+    """docs/fwcs.md prints what the committed CSV holds."""
+    table, _ = read_table(RESULTS / "storage_overhead_models.csv")
+    sums = table.groupby(["model", "format"])[["kept_bytes", "overhead_bytes", "expanded_bytes"]]
+    text = SPECIFICATION.read_text()
+    for model in table["model"].unique():
+        found = sums.sum().loc[model]
+        stored = found.loc["fwcs_stored"]
+        numbers = [stored["kept_bytes"]]
+        numbers += [
+            found["overhead_bytes"][name] for name in ("fwcs_stored", "fwcs_prepared", "authors")
+        ]
+        numbers.append(stored["expanded_bytes"])
+        assert f"| {' | '.join([model, *(f'{n:,}' for n in numbers)])} |" in text
 
 
 def test_real_models(tmp_path: Path, models_folder: Path) -> None:

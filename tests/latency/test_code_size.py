@@ -21,7 +21,7 @@ def test_every_kernel_costs_code(code: CodeSize) -> None:
     assert code.kernels.keys() == set(KERNELS)
     looped = {CONV_DENSE, CONV_FWCS}
     assert all((size > 100) != (name in looped) for name, size in code.kernels.items())
-    assert code.kernels["conv_fwcs_c16_1x8"] < code.kernels["conv_fwcs_c64_1x8"] < 3000
+    assert code.kernels["conv_fwcs_c16_1x8"] < code.kernels["conv_fwcs_c64_1x8"] < 4000
 
 
 def test_a_model_needs_no_more_than_predicted(

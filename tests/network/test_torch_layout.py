@@ -160,19 +160,27 @@ def test_folding_equals_torch(shape: tuple[int, int, int]) -> None:
 CONV = nn.Conv2d(3, 3, 3, padding=1)
 
 REFUSED: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
-    "softmax": (lambda m, x: F.softmax(x.mean((2, 3)), 1), {}, "softmax"),
-    "product": (lambda m, x: x * 2, {}, "mul"),
+    "softmax over pixels": (lambda m, x: F.softmax(x, 2), {}, "softmax.* over anything but"),
+    "power": (lambda m, x: x**2, {}, "pow"),
+    "difference": (lambda m, x: x - F.relu(x), {}, "sub.* by anything but a constant"),
+    "quotient of tensors": (lambda m, x: 1 / F.relu(x), {}, "reciprocal|by anything but"),
+    "floor of a quotient": (lambda m, x: torch.div(x, 2, rounding_mode="floor"), {}, "rounding"),
+    "padding with ones": (lambda m, x: F.pad(x, (1, 1), value=1.0), {}, "pad"),
+    "cropping": (lambda m, x: F.pad(x, (-1, 0)), {}, "pad"),
+    "slice of channels": (lambda m, x: x[:, 1:], {}, "slice.* but height and width"),
+    "cat of rows": (lambda m, x: torch.cat([x, F.relu(x)], 2), {}, "cat.* but channels"),
+    "negative slope": (lambda m, x: F.leaky_relu(x, -0.5), {}, "slope -0.5"),
+    "row of constants": (lambda m, x: x * torch.ones(5), {}, "constant of shape|ones"),
     "dropout": (lambda m, x: F.dropout(x), {}, "stays on in eval mode"),
     "list": (lambda m, x: torch.chunk(x, 3, 1)[0], {}, "chunk"),
     "constant": (lambda m, x: x + torch.ones(1, 3, 6, 5), {}, "ones|constant operand"),
-    "scalar": (lambda m, x: x + 1, {}, "add.Tensor with a constant operand"),
     "scaled add": (lambda m, x: torch.add(x, x, alpha=2), {}, "with a factor"),
-    "broadcast": (lambda m, x: x + x.mean((2, 3), keepdim=True), {}, "different shapes"),
+    "broadcast of a row": (lambda m, x: x + x[:, :, :1], {}, "add.Tensor of shapes"),
     "shared": (lambda m, x: m["conv"](F.relu(m["conv"](x))), {"conv": CONV}, "shared by"),
     "flattened output": (lambda m, x: m["conv"](x).flatten(1), {"conv": CONV}, "output 'flatten'"),
     "conv of a vector": (
-        lambda m, x: m["conv"](x.mean((2, 3), keepdim=True)), {"conv": nn.Conv2d(3, 4, 1)},
-        "instead of an image",
+        lambda m, x: m["conv"](m["fc"](x.mean((2, 3)))[:, :, None, None]),
+        {"conv": nn.Conv2d(3, 4, 1), "fc": nn.Linear(3, 3)}, r"conv2d\S* of shape \(1, 3\)",
     ),
     "linear of an image": (
         lambda m, x: m["fc"](x), {"fc": nn.Linear(5, 2)}, "instead of a vector"
@@ -226,7 +234,7 @@ def test_a_constant_is_not_taken_for_an_input() -> None:
 
 def test_the_line_of_the_model_is_named() -> None:
     with pytest.raises(UnsupportedError, match=r"\(test_torch_layout\.py:\d+\)"):
-        from_torch(Model(lambda m, x: torch.sigmoid(x)), EXAMPLE, "x")
+        from_torch(Model(lambda m, x: torch.tanh(x)), EXAMPLE, "x")
 
 
 def test_what_torch_cannot_export_is_refused() -> None:

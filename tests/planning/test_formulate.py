@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dtmm.errors import DtmmError, UnsupportedError
+from dtmm.errors import ConfigError, DtmmError
 from dtmm.latency.table import OpShape, Point
 from dtmm.planning import Levels, formulate, layout, required_points, select
+from dtmm.planning.levels import choices
 from dtmm.scheduler import Budgets, Decision, evaluate, solve, validate
+from dtmm.scheduler.evaluate import broken_rules
 from dtmm.scheduler.problem import Problem, Schedule
 from dtmm.storage.kernel_ids import RUN_VARIANTS, family
 
@@ -248,10 +251,52 @@ def test_schedule_of_another_network_is_refused(residual, scores, cost_model) ->
         select(residual, importance, many)
 
 
-def test_convolution_within_one_group(builder) -> None:
+def test_convolution_within_one_group(builder, scores, cost_model) -> None:
+    """One channel index: only equal counts are asked for and allowed."""
     net = builder(8, 8, 3)
     stem = net.conv("stem", "image", 32)
     total = net.add("total", stem, net.conv("same", stem, 32))
     network = net.build(net.dense("fc", net.mean("mean", total), 10))
-    with pytest.raises(UnsupportedError, match="'same' reads and writes channel group 'stem'"):
-        required_points(network, layout(network), LEVELS)
+    points = required_points(network, layout(network), LEVELS)
+    own = [p for p in points if p.shape.kind == "conv2d" and p.in_channels > 3]
+    assert own and all(p.in_channels == p.out_channels for p in own)
+    problem = _formulate(network, scores(network, 0), cost_model, Budgets(loss=40.0))
+    same = problem.layers[1]
+    assert (same.name, same.input_group) == ("same", same.output_group)
+    counts = len(problem.groups[same.input_group].levels)
+    assert (same.allowed.any(axis=2) == np.eye(counts, dtype=bool)).all()
+    best = min(
+        evaluate(problem, levels, options).latency
+        for levels in itertools.product(*(range(len(g.levels)) for g in problem.groups))
+        for options in itertools.product(*(range(len(x.kernels)) for x in problem.layers))
+        if not broken_rules(problem, Decision(levels, options), evaluate(problem, levels, options))
+    )
+    for name in ("lagrangian", "highs", "cbc"):
+        assert solve(problem, name, gap=1e-9).latency == pytest.approx(best)
+
+
+def test_per_unit_tables_hold_the_highest_removed_score(residual, scores, cost_model) -> None:
+    importance = scores(residual, 0)
+    budgets = Budgets(loss=0.5, loss_rule="per_unit")
+    problem = _formulate(residual, importance, cost_model, budgets)
+    found = solve(problem)
+    selection = select(residual, importance, found)
+    for group, kept in selection.channels.items():
+        removed = importance.channels[group][~kept] if not kept.all() else np.zeros(1)
+        assert removed.max() <= 0.5
+    for conv, mask in selection.filterlets.items():
+        alive = mask.any(axis=(1, 2, 3))
+        removed = ~mask[alive][..., 0]
+        if removed.any():
+            assert importance.filterlets[conv][alive][removed].max() <= 0.5
+
+
+def test_pinned_convolutions_minimum_and_multiple(residual) -> None:
+    options = choices(residual, Levels(pinned=("a",)))
+    assert len(options.levels["a"]) == 1
+    assert set(options.convs["a"].filterlets.ravel()) == {9 * 16}
+    assert len(options.levels["stem"]) > 1
+    assert choices(residual, Levels(minimum=20)).levels["stem"].tolist() == [32, 24]
+    assert choices(residual, Levels(multiple=16)).levels["down"].tolist() == [48, 32, 16]
+    with pytest.raises(ConfigError, match=r"levels\.pinned names 'x', expected a convolution"):
+        choices(residual, Levels(pinned=("x",)))

@@ -70,9 +70,10 @@ def operands(
     return images, views, zero_points
 
 
-def check_mul(library: ctypes.CDLL, rng: Rng, margin: int = 64) -> None:
-    """One random MUL of equal shapes or by a pixel, sometimes in place."""
-    broadcast = rng.random() < 0.5
+def check_mul(
+    library: ctypes.CDLL, rng: Rng, margin: int = 64, broadcast: bool = False
+) -> None:
+    """One random MUL, sometimes in place."""
     images, views, zero_points = operands(rng, margin, broadcast)
     centred = [i.astype(np.int64) - zp for i, zp in zip(images, zero_points, strict=True)]
     products = centred[0] * centred[1]
@@ -88,7 +89,7 @@ def check_mul(library: ctypes.CDLL, rng: Rng, margin: int = 64) -> None:
     before = target.buffer.copy()
     mul = MulParams((_int32 * 2)(*zero_points), multiplier, shift, params)
     tensors = [v.tensor() for v in (*views[:2], target)]
-    call(library, "dtmm_mul_s8", mul, *tensors)
+    call(library, f"dtmm_mul_{'broadcast_' * broadcast}s8", mul, *tensors)
     target.assert_holds(want, params.zero_point, before)
 
 
@@ -249,6 +250,7 @@ def check_strided_slice(library: ctypes.CDLL, rng: Rng, margin: int = 64) -> Non
 
 CHECKS = {
     "mul": check_mul,
+    "mul_broadcast": lambda *a: check_mul(*a, broadcast=True),
     "add_broadcast": check_add_broadcast,
     "lookup": check_lookup,
     "softmax": check_softmax,

@@ -1,7 +1,7 @@
 """The vector path on the simulated Cortex-M55, and the portable one on it and on a Cortex-M4,
 against the host.
 
-differential.c draws the same cases on both and reports a checksum of all memory after each, so a
+differential*.c draw the same cases on both and report a checksum of all memory after each, so a
 single different or stray byte shows."""
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dtmm.device.protocol import Line, parse_lines
 from dtmm.latency.measure import RUN_KERNELS
 from dtmm.runtime_c import device_sources, include_dir, sources
 
-HARNESS = Path(__file__).parent / "differential.c"
-OPERATORS = 9
+HARNESSES = {"differential": 9, "differential_elementwise": 8}
+"""Kinds of operators by C program."""
 
 
-def on_host(folder: Path, cases: int) -> tuple[Line, ...]:
+def on_host(harness: Path, folder: Path, cases: int) -> tuple[Line, ...]:
     program = build_host_program(
-        sources=[HARNESS, *sources()],
+        sources=[harness, *sources()],
         out=folder / "differential",
         include_dirs=[include_dir()],
         defines={"CASES": cases, "RUN_KERNELS": RUN_KERNELS},
@@ -34,12 +34,16 @@ def on_host(folder: Path, cases: int) -> tuple[Line, ...]:
 
 
 @pytest.mark.parametrize("target", ["m55", "m55-scalar", "m4"])
-def test_device_equals_host(toolchain: None, tmp_path: Path, target: str, full: bool) -> None:
+@pytest.mark.parametrize("name", HARNESSES)
+def test_device_equals_host(
+    toolchain: None, tmp_path: Path, name: str, target: str, full: bool
+) -> None:
+    harness, operators = Path(__file__).parent / f"{name}.c", HARNESSES[name]
     cases = {"m55": (60, 400), "m55-scalar": (10, 10), "m4": (10, 400)}[target][full]
     elf = build_elf(
         model_sources=[],
         runtime_sources=device_sources(),
-        harness_sources=[HARNESS],
+        harness_sources=[harness],
         out_elf=tmp_path / "firmware.elf",
         include_dirs=[include_dir()],
         defines={"CASES": cases, "RUN_KERNELS": RUN_KERNELS},
@@ -47,10 +51,10 @@ def test_device_equals_host(toolchain: None, tmp_path: Path, target: str, full: 
     )
     where = device("qemu-m4" if target == "m4" else "qemu")
     found = where.run(elf.path, count_regions=False, timeout_s=240).all("CASE")
-    host = on_host(tmp_path, cases)
-    assert len(host) == OPERATORS * cases
+    host = on_host(harness, tmp_path, cases)
+    assert len(host) == operators * cases
     different = [(d.values, h.values) for d, h in zip(found, host, strict=True) if d != h]
     assert not different, f"{len(different)} cases differ, the first: {different[0]}"
     statuses = Counter((line.numbers()[0], line.numbers()[2]) for line in host)
-    for operator in range(OPERATORS):
+    for operator in range(operators):
         assert statuses[operator, 0] >= 0.8 * cases, f"operator {operator}: {statuses}"

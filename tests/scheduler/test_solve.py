@@ -205,9 +205,10 @@ def test_solver_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(list_solvers()) >= {"highs", "cbc", "brute_force"}
     assert all(list_solvers().values())
     problem = resnet12(0)
-    with pytest.raises(ConfigError, match="'gurobi' is unknown, expected auto, highs"):
+    with pytest.raises(ConfigError, match="'gurobi' is unknown, expected auto, lagrangian"):
         solve(problem, "gurobi")
-    monkeypatch.setitem(SOLVERS, "highs", _Absent)
+    for name in ("lagrangian", "highs"):
+        monkeypatch.setitem(SOLVERS, name, _Absent)
     with pytest.raises(ToolchainError, match="pip install highspy"):
         solve(problem, "highs")
     assert solve(problem).solver == "cbc"

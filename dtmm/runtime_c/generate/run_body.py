@@ -70,8 +70,8 @@ class Run:
         return self.stride // VECTOR
 
     @property
-    def expected_cycles(self) -> int:
-        """Cycles by the bound: see the table above."""
+    def bound(self) -> int:
+        """Cycles that it takes at least: see the table above."""
         pixels = self.tile.rows * (self.tile.columns + self.length - 1)
         return self.vectors * 2 * max(8 * self.length, self.length + pixels)
 
@@ -128,10 +128,7 @@ class Run:
         """Loads a pixel and moves its row's pointer there."""
         walk = list(self._walk(vector))
         at = walk.index(column)
-        if at == 0:
-            step = VECTOR if vector else 0
-        else:
-            step = (column - walk[at - 1]) * self.stride
+        step = (column - walk[at - 1]) * self.stride if at else min(vector, 1) * VECTOR
         register = self.pixel_register(vector, row, column)
         address = f"[{ROWS[row]}, #{step}]!" if step else f"[{ROWS[row]}]"
         return f"vldrw.u32 {register}, {address}"

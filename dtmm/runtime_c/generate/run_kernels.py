@@ -140,12 +140,16 @@ TAKE_SUMS = (
 )
 """The accumulators to q5 and q6. Behind the narrowing pixels lie in the order of job.offsets."""
 
+CLEAR_SUMS = tuple(f"mov {register}, #0" for register in ACCUMULATORS)
+
 READ_ENTRY = "ldrh r11, [r5], #2"
 
 FIND_PIXEL = ("bic r1, r11, #7", "add r1, r7, r1, lsl #1", "vldrw.u32 q3, [r1]", "and r11, r11, #7")
 """From the entry in r11 to the run's first pixel and the kind."""
 
 JUMP = "ldr pc, [sp, r11, lsl #2]"
+JUMP_CYCLES = 3
+"""Of a taken branch."""
 
 
 def run_blocks(kernel: Kernel, length: int, first: bool) -> list[Block]:
@@ -170,6 +174,12 @@ def run_blocks(kernel: Kernel, length: int, first: bool) -> list[Block]:
                 lines += [run.leave, *FIND_PIXEL] if length > 1 else FIND_PIXEL
             blocks.append(schedule(lines))
     return blocks
+
+
+def expected_cycles(kernel: Kernel, length: int, first: bool) -> int:
+    """Cycles that a run takes, with its jump to the next; `first` as for run_blocks()."""
+    blocks = run_blocks(kernel, length, first)
+    return sum(block.cycles for block in blocks) + JUMP_CYCLES * (len(blocks) if first else 1)
 
 
 def run_code(kernel: Kernel, length: int, first: bool) -> Iterator[str]:
@@ -220,9 +230,7 @@ def tile(kernel: Kernel) -> Iterator[str]:
     if kernel.two_rows:
         yield f"str r9, {frame('params')}"
     yield READ_ENTRY
-    yield from (
-        f"mov{'s' if r < 'r8' and len(r) == 2 and r != 'lr' else ''} {r}, #0" for r in ACCUMULATORS
-    )
+    yield from CLEAR_SUMS
     yield from FIND_PIXEL[:-1]
     yield f"ands r11, r11, #{FIRST - 1}"
     yield "beq.w .Lnext"
@@ -244,15 +252,10 @@ def list_end(kernel: Kernel) -> Iterator[str]:
     yield from FIND_PIXEL
     yield JUMP
     yield ".Lempty:"
-    yield from TAKE_SUMS
-    yield from requantize(kernel)
-    yield from (
-        f"mov{'s' if len(r) == 2 and r < 'r8' and r != 'lr' else ''} {r}, #0" for r in ACCUMULATORS
-    )
+    yield from schedule([*TAKE_SUMS, *requantize(kernel), *CLEAR_SUMS]).lines
     yield "b .Lnext"
     yield ".Lend:"
-    yield from TAKE_SUMS
-    yield from requantize(kernel)
+    yield from schedule([*TAKE_SUMS, *requantize(kernel)]).lines
     yield f"ldr r0, {frame('job')}"
     yield f"ldr r1, {frame('first_out')}"
     yield f"ldr r2, [r0, #{JOB['in_step']}]"
@@ -285,12 +288,16 @@ def source(kernel: Kernel) -> str:
         for first in (False, True):
             lines += run_code(kernel, length, first)
     body = "\n".join(line if line.endswith(":") else f"    {line}" for line in lines)
-    bounds = "".join(
-        f" *  run of {n}: {kernel.run(n).expected_cycles} cycles by its bound\n" for n in LENGTHS
+    cycles = "".join(
+        f" *    {n} {'filterlet ' if n == 1 else 'filterlets'}  {kernel.run(n).bound:7d}"
+        f"{expected_cycles(kernel, n, False):14d}{expected_cycles(kernel, n, True):23d}\n"
+        for n in LENGTHS
     )
     return (
         f"{_HEAD}\n * Pixel stride {kernel.stride} bytes, tiles of {kernel.tile.rows} x "
-        f"{kernel.tile.columns} pixels.\n *\n{bounds} */\n"
+        f"{kernel.tile.columns} pixels. Cycles of a run:\n *\n"
+        " *                  bound      expected      with requantization\n"
+        f"{cycles} */\n"
         '#include "dtmm_run_asm.h"\n#if DTMM_USE_MVE\n\n'
         f"DTMM_ASM_FUNCTION({kernel.name})\n{body}\nDTMM_ASM_END({kernel.name})\n\n#endif\n"
     )

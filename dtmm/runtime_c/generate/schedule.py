@@ -15,16 +15,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+_ADDRESS = re.compile(r"\[(?:r|sp)")
 _REGISTER = re.compile(r"\b(?:q\d|r1?\d|lr|sp)\b")
 _MAC = ("vmladav", "vmladava", "vqrdmlah", "vqrdmulh")
 _MODIFIES = ("vmladava", "vqrdmlah", "vqmovnb", "vqmovnt", "vqmovunb", "vmov")
 """Instructions that read what they write."""
 
-Order = tuple[str, ...]
-ORDERS: tuple[Order, ...] = (
-    ("load", "mac", "work"), ("mac", "load", "work"), ("work", "load", "mac"), ("work", "mac", "load"),
-)  # fmt: skip
-"""Which kind of instruction goes first among those that could; all are tried."""
+
+@dataclass(frozen=True)
+class Policy:
+    """What goes first when several instructions could issue.
+
+    order: MACs before loads or the other way round; other work comes last, except
+    shared: to units that loads or MACs would never leave free, and
+    slack: when its longest chain is within so many cycles of all that the busiest unit has to do.
+    """
+
+    order: tuple[str, ...]
+    shared: tuple[str, ...]
+    slack: int | None
+
+
+POLICIES = (
+    Policy(("mac", "load", "work"), ("mac",), 8),
+    Policy(("load", "mac", "work"), ("mac", "memory"), 24),
+    Policy(("mac", "load", "work"), ("mac",), None),
+    Policy(("mac", "load", "work"), ("mac", "memory"), 8),
+)
+"""All are tried. Of 32 combinations these are as good for the run kernels as all together."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +64,7 @@ class Instruction:
     @property
     def memory(self) -> bool:
         """Whether it loads or stores."""
-        return "[" in self.text.replace("[0]", "").replace("[1]", "").replace("[2]", "").replace(
-            "[3]", ""
-        )
+        return _ADDRESS.search(self.text) is not None
 
     @property
     def unit(self) -> str:
@@ -104,10 +120,7 @@ def schedule(lines: Sequence[str]) -> Block:
     block = [Instruction(line) for line in lines]
     before = _dependencies(block)
     height = _heights(block, before)
-    tried = (
-        _order(block, before, height, order, slack, shared)
-        for order in ORDERS for slack in (None, 0, 8, 24) for shared in (("mac",), ("mac", "memory"))
-    )  # fmt: skip
+    tried = (_Issue(block, before, height, policy).run() for policy in POLICIES)
     return min(tried, key=lambda each: each.cycles)
 
 
@@ -141,50 +154,59 @@ def _heights(
     return height
 
 
-def _order(
-    block: Sequence[Instruction],
-    before: Sequence[Sequence[tuple[int, int]]],
-    height: Sequence[int],
-    order: Order,
-    slack: int | None,
-    shared: Sequence[str],
-) -> Block:
-    """Cycle by cycle, the first instruction that can issue by kind.
+class _Issue:
+    """The core, cycle by cycle: which instruction it is given next by a policy."""
 
-    slack: other work comes first when its longest chain is within so many cycles of all that the
-    busiest unit still has to do; None: never.
-    """
-    queues = {kind: [i for i, each in enumerate(block) if each.kind == kind] for kind in order}
-    issued: dict[int, int] = {}
-    free = {"memory": 0, "mac": 0, "vector": 0, "scalar": 0}
-    rest = dict.fromkeys(free, 0)
-    for each in block:
-        rest[each.unit] += each.occupied
+    def __init__(
+        self,
+        block: Sequence[Instruction],
+        before: Sequence[Sequence[tuple[int, int]]],
+        height: Sequence[int],
+        policy: Policy,
+    ) -> None:
+        self.block, self.before, self.height, self.policy = block, before, height, policy
+        self.queues: dict[str, list[int]] = {kind: [] for kind in policy.order}
+        self.free = {"memory": 0, "mac": 0, "vector": 0, "scalar": 0}
+        self.left = dict.fromkeys(self.free, 0)
+        self.issued: dict[int, int] = {}
+        for number, each in enumerate(block):
+            self.queues[each.kind].append(number)
+            self.left[each.unit] += each.occupied
 
-    def possible(i: int, cycle: int) -> bool:
-        return free[block[i].unit] <= cycle and all(
-            j in issued and issued[j] + delay <= cycle for j, delay in before[i]
+    def run(self) -> Block:
+        """The block in the order of issue."""
+        lines: list[str] = []
+        cycle = 0
+        while len(lines) < len(self.block):
+            number = next(self._candidates(cycle), None)
+            if number is not None:
+                each = self.block[number]
+                self.issued[number] = cycle
+                self.free[each.unit] = cycle + each.occupied
+                self.left[each.unit] -= each.occupied
+                self.queues[each.kind].remove(number)
+                lines.append(each.text)
+            cycle += 1
+        return Block(tuple(lines), max(cycle, *self.free.values()))
+
+    def _candidates(self, cycle: int) -> Iterator[int]:
+        policy, work = self.policy, self.queues["work"]
+        for i in work:
+            if self.block[i].unit in policy.shared and self._possible(i, cycle):
+                yield i
+        for kind in ("work", *policy.order) if self._urgent() else policy.order:
+            # loads of operands and MACs keep their order
+            queue = self.queues[kind] if kind == "work" else self.queues[kind][:1]
+            yield from (i for i in queue if self._possible(i, cycle))
+
+    def _urgent(self) -> bool:
+        work, slack = self.queues["work"], self.policy.slack
+        if slack is None or not work:
+            return False
+        busiest = max(*self.left.values(), len(self.block) - len(self.issued))
+        return max(self.height[i] for i in work) + slack >= busiest
+
+    def _possible(self, number: int, cycle: int) -> bool:
+        return self.free[self.block[number].unit] <= cycle and all(
+            i in self.issued and self.issued[i] + delay <= cycle for i, delay in self.before[number]
         )
-
-    def candidates(cycle: int) -> Iterator[int]:
-        work = queues["work"]
-        left = max(max(rest.values()), len(block) - len(issued))
-        urgent = slack is not None and work and max(height[i] for i in work) + slack >= left
-        # work on the units of loads and MACs would never get them if it waited
-        yield from (i for i in work if block[i].unit in shared and possible(i, cycle))
-        for kind in ("work", *order) if urgent else order:
-            queue = queues[kind]
-            yield from (i for i in (queue if kind == "work" else queue[:1]) if possible(i, cycle))
-
-    lines, cycle = [], 0
-    while len(issued) < len(block):
-        i = next(candidates(cycle), None)
-        if i is not None:
-            each = block[i]
-            issued[i] = cycle
-            free[each.unit] = cycle + each.occupied
-            rest[each.unit] -= each.occupied
-            queues[each.kind].remove(i)
-            lines.append(each.text)
-        cycle += 1
-    return Block(tuple(lines), max(cycle, *free.values()))

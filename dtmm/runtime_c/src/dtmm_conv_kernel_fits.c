@@ -1,12 +1,9 @@
 #include "dtmm_run.h"
 
 static int shifts_are_negative(const dtmm_conv_weights *weights) {
-  int32_t largest = -1;
-  DTMM_NO_UNROLL
-  for (int32_t i = 0; i < weights->out_channels; ++i) {
-    largest = dtmm_max(largest, weights->params[i].shift);
-  }
-  return largest < 0;
+  int32_t all = -1; /* its sign says it */
+  for (int32_t i = 0; i < weights->out_channels; ++i) all &= weights->params[i].shift;
+  return all < 0;
 }
 
 int dtmm_conv_kernel_fits(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,

@@ -50,19 +50,19 @@ DTMM_INLINE uint32_t kept_of_group(const window *w, const uint8_t *mask, int32_t
   return mask == NULL ? (1u << count) - 1 : mask_bits(mask, at, count);
 }
 
-/* Lists the runs of a group, whose offset is `base`, with `first` in the first one; returns their
- * end. */
+/* Lists the runs of a group, whose offset is `base`; `first` is added to the kind of the first one.
+ * Returns their end. */
 DTMM_INLINE uint16_t *list_group(const window *w, uint32_t kept, uint32_t base, uint32_t first,
                                  uint16_t *to) {
-  const uint32_t continues = continued(w, kept);
-  base |= first;
+  /* by whether the two positions behind a run's first continue it */
+  static const uint8_t kinds[8] = {1, 2, 1, 3, DTMM_RUN_FIRST | 1, DTMM_RUN_FIRST | 2,
+                                   DTMM_RUN_FIRST | 1, DTMM_RUN_FIRST | 3};
+  const uint32_t continues = continued(w, kept), behind = continues >> 1;
   DTMM_NO_UNROLL
   for (uint32_t starts = kept & ~continues; starts != 0; starts &= starts - 1) {
     const int32_t start = __builtin_ctz(starts);
-    const uint32_t next = continues >> start >> 1 & 3u;
-    const uint32_t length = 0x3121u >> 4 * next & 7u; /* of next = 0, 1, 2, 3: 1, 2, 1, 3 */
-    *to++ = (uint16_t)(w->offsets[start] + base + length);
-    base &= ~DTMM_RUN_FIRST;
+    *to++ = (uint16_t)(w->offsets[start] + base + kinds[(behind >> start & 3u) | first]);
+    first = 0;
   }
   return to;
 }
@@ -79,23 +79,17 @@ DTMM_INLINE uint16_t *list_filter(const window *w, const uint8_t *mask, uint16_t
   return to;
 }
 
-/* The same for filters in the usual case, one group and two bytes of mask, as long as there is room for
- * any; returns how many those were. */
-DTMM_NO_INLINE static int32_t list_small_filters(const window *w, const uint8_t *masks,
-                                                 int32_t filters, uint16_t **stream,
-                                                 const uint16_t *end) {
-  uint16_t *to = *stream;
-  const uint16_t *enough = end - w->positions;
-  const uint8_t *mask = masks;
+/* The same for `filters` in the usual case, one group and two bytes of mask. */
+DTMM_NO_INLINE static uint16_t *list_small_filters(const window *w, const uint8_t *mask,
+                                                   int32_t filters, uint16_t *to) {
   DTMM_NO_UNROLL
-  for (; mask != masks + 2 * filters && to < enough; mask += 2) {
+  for (; filters > 0; --filters, mask += 2) {
     const uint32_t kept = mask[0] | (uint32_t)mask[1] << 8;
     *to = DTMM_RUN_FIRST; /* of an empty one */
     to += kept == 0;
     to = list_group(w, kept, 0, DTMM_RUN_FIRST, to);
   }
-  *stream = to;
-  return (int32_t)(mask - masks) / 2;
+  return to;
 }
 
 /* How many entries that makes. */
@@ -119,19 +113,16 @@ size_t dtmm_conv_list_runs(const dtmm_conv_params *conv, const dtmm_conv_weights
   window w;
   describe_window(conv, in, &w);
   const int32_t mask_bytes = (w.positions + 7) / 8;
+  const int small = weights->index != NULL && mask_bytes == 2 && w.group == w.positions;
   const uint16_t *end = stream + entries;
   const uint8_t *mask = weights->index;
   uint16_t *to = stream;
-  int32_t left = listed_filters(weights);
-  if (mask != NULL && mask_bytes == 2 && w.group == w.positions && w.positions < (int32_t)entries) {
-    const int32_t listed = list_small_filters(&w, mask, left, &to, end);
-    mask += 2 * listed;
-    left -= listed;
-  }
-  for (; left > 0; --left) {
-    if (end - to <= w.positions && end - to <= count_entries(&w, mask)) return 0;
-    to = list_filter(&w, mask, to);
-    if (mask != NULL) mask += mask_bytes;
+  for (int32_t left = listed_filters(weights), now; left > 0; left -= now) {
+    const int32_t room = (int32_t)(end - to - 1) / w.positions; /* filters that fit, come what may */
+    now = small ? dtmm_max(dtmm_min(room, left), 1) : 1;
+    if (room < 1 && end - to <= count_entries(&w, mask)) return 0;
+    to = small ? list_small_filters(&w, mask, now, to) : list_filter(&w, mask, to);
+    if (mask != NULL) mask += now * mask_bytes;
   }
   if (to == end) return 0;
   *to++ = DTMM_RUN_STOP;

@@ -38,8 +38,11 @@ MOST_PRICE = 50.0 * SCALE
 """Kelley's box: at this price a whole budget is worth 50 times the objective."""
 CONVERGED = 2e-6
 """Relative difference between the cutting planes' and the best bound at which prices are final."""
-FIRST_MARGIN = 1e-3
-"""How far above the bound the first target is."""
+FIRST_MARGIN = 2e-5
+"""How far above the bound the first target is at least; the gap asked for, if that is more: large
+networks have solutions so close to the bound, and for others the attempt costs little."""
+WIDEN = 3.0
+"""By how much the margin grows while nothing is found."""
 SAFE = 1e-9
 """Relative rounding error allowed for in bounds."""
 
@@ -200,7 +203,7 @@ def _finish(search: _Search, candidates: Candidates) -> Outcome:
     lower = relaxation.value(search.bound)
     inner = _inner()
     assert inner is not None
-    margin = FIRST_MARGIN
+    margin = max(FIRST_MARGIN, 0.9 * settings.gap)
     floor = lower
     while search.left() > 0 and not search.best * (1 - 0.5 * settings.gap) <= floor:
         target = min(search.best, lower + margin * max(abs(lower), relaxation.unit))
@@ -227,5 +230,5 @@ def _finish(search: _Search, candidates: Candidates) -> Outcome:
         if math.isfinite(found):  # a target that will be met
             margin = max((search.best - lower) / max(abs(lower), relaxation.unit), margin * 1.01)
         elif target < search.best:
-            margin *= 4
+            margin *= WIDEN
     return search.outcome(min(floor, search.best))

@@ -32,10 +32,13 @@ typedef struct {
   int32_t multiplier, shift; /**< a_scale * b_scale / out_scale; -31 <= shift <= 30 */
   dtmm_output_params output;
 } dtmm_mul_params;
-/** Multiplies; see dtmm_mul_params. `b` has the shape of `a`, or is a single pixel (1, 1, C) that
- * every pixel of `a` meets (squeeze and excite). */
+/** Multiplies; see dtmm_mul_params. */
 dtmm_status dtmm_mul_s8(const dtmm_mul_params *mul, const dtmm_tensor *a, const dtmm_tensor *b,
                         const dtmm_tensor *out);
+/** As dtmm_mul_s8(), but `b` is a single pixel (1, 1, C) that every pixel of `a` meets, as in
+ * squeeze and excite. */
+dtmm_status dtmm_mul_broadcast_s8(const dtmm_mul_params *mul, const dtmm_tensor *a,
+                                  const dtmm_tensor *b, const dtmm_tensor *out);
 
 /** Any int8 function of one value, by a table of its 256 results for -128..127: LOGISTIC,
  * HARD_SWISH, LEAKY_RELU, QUANTIZE (a change of scale), ADD or MUL with a number. The table is made

@@ -1,0 +1,88 @@
+"""The generated kernels: committed as they are generated, and as fast as the generator says."""
+
+from __future__ import annotations
+
+import pytest
+
+from dtmm.device.mca import block_cycles
+from dtmm.runtime_c import folder
+from dtmm.runtime_c.generate.run_body import Tile
+from dtmm.runtime_c.generate.run_kernels import (
+    JUMP_CYCLES,
+    LENGTHS,
+    Kernel,
+    descriptor,
+    expected_cycles,
+    header,
+    kernels,
+    run_blocks,
+    source,
+)
+from dtmm.runtime_c.generate.schedule import Instruction, schedule
+
+QUICK = (Kernel(16, Tile(1, 8)), Kernel(96, Tile(2, 4)), Kernel(256, Tile(1, 8)))
+"""Kernels that stand for all in the quick tests."""
+
+
+def committed(path: str) -> str:
+    """The text of a file of the library."""
+    return (folder() / path).read_text(encoding="utf-8")
+
+
+def test_the_generator_writes_what_is_committed(full: bool) -> None:
+    for kernel in kernels() if full else QUICK:
+        assert source(kernel) == committed(f"src/{kernel.name}.S"), kernel.name
+    for kernel in kernels():
+        assert descriptor(kernel) == committed(f"src/{kernel.symbol}.c"), kernel.name
+    assert header() == committed("include/dtmm/kernels.h")
+
+
+def test_no_kernel_is_left_over() -> None:
+    names = {path.stem for path in (folder() / "src").glob("dtmm_run_c*.S")}
+    assert names == {kernel.name for kernel in kernels()}
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_runs_take_the_expected_cycles(toolchain: None, first: bool, full: bool) -> None:
+    """As the cycle model prices their blocks, within 3 cycles for each of them."""
+    for kernel in kernels() if full else QUICK:
+        for length in LENGTHS:
+            blocks = [block.lines for block in run_blocks(kernel, length, first)]
+            prices = block_cycles(blocks)
+            modelled = sum(prices[lines] for lines in blocks)
+            jumps = JUMP_CYCLES * (len(blocks) if first else 1)
+            expected = expected_cycles(kernel, length, first) - jumps
+            assert abs(expected - modelled) <= 3 * len(blocks), (kernel.name, length)
+
+
+@pytest.mark.parametrize("stride", [48, 128, 256])
+def test_runs_are_near_their_bound(stride: int) -> None:
+    """Loads hide behind MACs, and requantization in what they leave: see generate/run_body.py."""
+    for tile in (Tile(1, 8), Tile(2, 4)):
+        kernel = Kernel(stride, tile)
+        for length in LENGTHS:
+            bound = kernel.run(length).bound
+            assert bound <= expected_cycles(kernel, length, first=False) <= bound + 12
+            assert expected_cycles(kernel, length, first=True) <= bound + 40
+
+
+def test_a_schedule_keeps_every_dependency() -> None:
+    """Reordered lines still read what they read before, in the order of their registers' writes."""
+    kernel = Kernel(64, Tile(2, 4))
+    for length in LENGTHS:
+        lines = [*kernel.run(length).products(0, 4, clear=True), "add r3, r3, #64"]
+        assert _values(schedule(lines).lines) == _values(lines)
+
+
+def _values(lines: tuple[str, ...] | list[str]) -> set[tuple[object, ...]]:
+    """What each instruction computes, told by what made its operands."""
+    made: dict[str, tuple[object, ...]] = {}
+    found: set[tuple[object, ...]] = set()
+    for line in lines:
+        read, written = Instruction(line).registers
+        value = (line, *(made.get(register, (register,)) for register in sorted(read)))
+        digest = (line, hash(value))
+        for register in written:
+            made[register] = digest
+        found.add(digest)
+    return found
