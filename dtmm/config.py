@@ -96,10 +96,17 @@ class ImportanceConfig:
 
 @dataclass(frozen=True)
 class TableConfig:
-    """The latency table's grid: levels per channel group and filterlet levels per layer."""
+    """The latency table's grid: levels per channel group and filterlet levels per layer.
+
+    No level keeps fewer than `minimum_channels`, levels are multiples of `channel_multiple`, and
+    convolutions named in `pinned`, separated by commas, are never pruned.
+    """
 
     channel_levels: Count = Count(8)
     filterlet_levels: Count = Count(8)
+    minimum_channels: Count = Count(1)
+    channel_multiple: Count = Count(1)
+    pinned: str | None = None
     seed: int = 0
 
 

@@ -87,7 +87,14 @@ def first_problem(
 
 def levels(config: Config) -> Levels:
     """The grid of the latency table and of the scheduling problem."""
-    return Levels(config.table.channel_levels, config.table.filterlet_levels)
+    grid = config.table
+    return Levels(
+        grid.channel_levels,
+        grid.filterlet_levels,
+        minimum=grid.minimum_channels,
+        multiple=grid.channel_multiple,
+        pinned=tuple(name.strip() for name in (grid.pinned or "").split(",") if name.strip()),
+    )
 
 
 def planned_sram(folded: Network, place: Layout, found: Schedule) -> int:

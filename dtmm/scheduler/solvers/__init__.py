@@ -19,6 +19,7 @@ from dtmm.scheduler.solvers.annealing import Annealing
 from dtmm.scheduler.solvers.annealing_paper import PaperAnnealing
 from dtmm.scheduler.solvers.base import Outcome, Settings, Solver
 from dtmm.scheduler.solvers.brute_force import BruteForce
+from dtmm.scheduler.solvers.dynamic_programming import DynamicProgramming
 from dtmm.scheduler.solvers.greedy import Greedy
 from dtmm.scheduler.solvers.halp import Halp
 from dtmm.scheduler.solvers.lagrangian import Lagrangian
@@ -36,6 +37,7 @@ SOLVERS: dict[str, type[Solver]] = {
         Highs,
         Cbc,
         BruteForce,
+        DynamicProgramming,
         Annealing,
         PaperAnnealing,
         Halp,

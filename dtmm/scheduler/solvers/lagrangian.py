@@ -48,7 +48,7 @@ SAFE = 1e-9
 
 
 @dataclass
-class _Search:
+class PriceSearch:
     """The state of one solve: best prices and bound, best decision."""
 
     problem: Problem
@@ -132,8 +132,8 @@ def _minimise(problem: Problem, settings: Settings) -> Outcome:
         return Outcome("infeasible", None, 0.0)
     relaxation = Relaxation(problem, candidates)
     prices = np.zeros(len(relaxation.resources))
-    search = _Search(problem, relaxation, settings, stop, prices)
-    if not _find_prices(search):
+    search = PriceSearch(problem, relaxation, settings, stop, prices)
+    if not find_prices(search):
         return Outcome("infeasible", None, 0.0)
     return _finish(search, candidates)
 
@@ -142,7 +142,7 @@ def _inner() -> type[PulpSolver] | None:
     return next((cls for cls in (Highs, Cbc) if cls.version()), None)
 
 
-def _find_prices(search: _Search) -> bool:
+def find_prices(search: PriceSearch) -> bool:
     """Raise the bound as far as prices can; False if the problem is infeasible."""
     for rounds in range(4):
         before = search.bound
@@ -159,7 +159,7 @@ def _find_prices(search: _Search) -> bool:
     return True
 
 
-def _kelley(search: _Search) -> bool:
+def _kelley(search: PriceSearch) -> bool:
     """Maximise the concave bound by its tangents; False if it grows without limit."""
     relaxation = search.relaxation
     count = len(relaxation.resources)
@@ -197,7 +197,7 @@ def _tangents(points: list[Point], count: int) -> tuple[float, npt.NDArray[np.fl
     return float(found.x[0]), np.maximum(found.x[1:], 0.0)
 
 
-def _finish(search: _Search, candidates: Candidates) -> Outcome:
+def _finish(search: PriceSearch, candidates: Candidates) -> Outcome:
     """Solve what may be as good as a target, raising the target until it is met."""
     relaxation, settings = search.relaxation, search.settings
     lower = relaxation.value(search.bound)
@@ -227,8 +227,5 @@ def _finish(search: _Search, candidates: Candidates) -> Outcome:
         met = outcome.status == "optimal" and found <= target * (1 + SAFE)
         if everything or met:
             break
-        if math.isfinite(found):  # a target that will be met
-            margin = max((search.best - lower) / max(abs(lower), relaxation.unit), margin * 1.01)
-        elif target < search.best:
-            margin *= WIDEN
+        margin *= WIDEN  # even where something was found: it may be far from the best
     return search.outcome(min(floor, search.best))
