@@ -82,7 +82,7 @@ def conv_scratch(kernel: str, width: int, positions: int, stride: int, kept: Int
         return np.full(len(kept), float(width * VECTOR_BYTES * 2))
     if kernel.startswith("conv_dense"):
         return np.full(len(kept), 2.0 * (2 + positions))
-    return 2.0 * (positions + kept)
+    return np.asarray(2.0 * (positions + kept), np.float64)
 
 
 def random_scores(graph: Graph, convs: list[Op], rng: np.random.Generator) -> dict[str, Floats]:

@@ -2,6 +2,7 @@
 
 python -m benchmarks.scheduler                       everything: results/scheduler.csv
 python -m benchmarks.scheduler --only resnet12 --solver lagrangian --json
+python -m benchmarks.scheduler --solver lagrangian --keep    these rows of the kept table anew
 python -m benchmarks.scheduler --report              the kept table again, nothing solved
 python -m benchmarks.scheduler --markdown            the kept table into docs/scheduler.md
 
@@ -47,10 +48,13 @@ MOST_OF_OTHERS = 300_000
 SKIPPED = ("brute_force",)
 COLUMNS = (
     *("network", "grid", "seed", "groups", "layers", "combinations", "solver", "version"),
-    *("status", "seconds", "cpu_seconds", "objective", "bound", "gap", "ratio"),
+    *("status", "time_limit", "seconds", "cpu_seconds", "objective", "bound", "gap", "ratio"),
 )
+KEYS = ("network", "grid", "seed")
+"""What names an instance."""
 _LEFT = ("network", "grid", "solver", "status")
 _FORMATS = {
+    "time_limit": "g",
     "seconds": ".2f",
     "cpu_seconds": ".2f",
     "objective": ",.0f",
@@ -105,6 +109,7 @@ def measure(
 
 def _solved(problem: Problem, solver: str, gap: float, time_limit_s: float) -> dict[str, Any]:
     row: dict[str, Any] = {"solver": solver, "version": all_solvers()[solver].version()}
+    row["time_limit"] = time_limit_s
     nothing = dict.fromkeys(("seconds", "cpu_seconds", "objective", "bound", "gap"))
     before = os.times()
     try:
@@ -128,12 +133,24 @@ def _solved(problem: Problem, solver: str, gap: float, time_limit_s: float) -> d
 def with_ratios(rows: list[dict[str, Any]], known: pd.DataFrame) -> pd.DataFrame:
     """The rows with the column `ratio`: objective over the best one known."""
     table = pd.DataFrame(rows)
-    keys = ["network", "grid", "seed"]
+    keys = list(KEYS)
     both = pd.concat([table[[*keys, "objective"]], known[[*keys, "objective"]]])
     best = both.astype({"objective": float}).groupby(keys)["objective"].min().rename("best")
     table = table.join(best, on=keys)
     table["ratio"] = table["objective"].astype(float) / table.pop("best")
     return table[list(COLUMNS)]
+
+
+def merged(kept: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The kept table with the rows of `table` in place of those of the same instance and solver."""
+    both = pd.concat([kept, table]).drop_duplicates([*KEYS, "solver"], keep="last")
+    order = {name: n for n, name in enumerate(all_solvers())}
+    place = {(e.network, e.grid.name, e.seed): n for n, e in enumerate(LIBRARY.values())}
+    at = [
+        (place.get((row["network"], row["grid"], row["seed"]), 0), order.get(row["solver"], 0))
+        for row in both.to_dict("records")
+    ]
+    return both.iloc[sorted(range(len(at)), key=at.__getitem__)].reset_index(drop=True)
 
 
 def known_bounds(path: Path = BOUNDS) -> pd.DataFrame:
@@ -146,7 +163,7 @@ def known_bounds(path: Path = BOUNDS) -> pd.DataFrame:
 
 def improved(known: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """`known` with what `table` proves better: the lowest objective and the highest bound."""
-    keys, columns = ["network", "grid", "seed"], list(known.columns)
+    keys, columns = list(KEYS), list(known.columns)
     rows = []
     solved = table.dropna(subset=["objective"])
     for key, group in pd.concat([known, solved[columns]]).groupby(keys, sort=False):
@@ -194,17 +211,33 @@ def write_section(document: Path, table: pd.DataFrame, about: Mapping[str, str])
 
 
 def render(table: pd.DataFrame, about: Mapping[str, str]) -> str:
-    """The table as Markdown: a row per instance and solver."""
-    names = ["network", "grid", "layers", "combinations", "solver", "status", "seconds"]
-    names += ["cpu_seconds", "gap", "ratio"]
-    rows = [names] + [[_text(n, row[n]) for n in names] for row in table.to_dict("records")]
-    rule = ["---" if n in _LEFT else "---:" for n in names]
-    lines = [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]
-    machine = f"One thread of {about['machine']}, at most {about['time_limit']} per solve,"
-    return f"{machine} gap {about['gap']}.\n\n" + "\n".join(lines) + "\n"
+    """The table as Markdown: a row per instance, a column per solver."""
+    solvers = list(dict.fromkeys(table["solver"]))
+    names = ["network", "grid", "layers", "combinations"]
+    rows = [[*names, *solvers], ["---", "---", *["---:"] * (len(names) - 2 + len(solvers))]]
+    for _, group in table.groupby(list(KEYS), sort=False):
+        found = {row["solver"]: row for row in group.to_dict("records")}
+        first = next(iter(found.values()))
+        cells = [_cell(found[name]) if name in found else "not tried" for name in solvers]
+        rows.append([*(_text(name, first[name]) for name in names), *cells])
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return (
+        f"One thread of {about['machine']}, gap {about['gap']}. Proven: CPU seconds (wall seconds, "
+        "marked w, where only those are known). Not proven: ratio to the best known, with the gap "
+        f"where there is a bound.\n\n{text}\n"
+    )
 
 
-def provenance(gap: float, time_limit_s: float) -> Mapping[str, object]:
+def _cell(row: Mapping[str, Any]) -> str:
+    if row["status"] == "optimal":
+        cpu = row["cpu_seconds"]
+        return f"{cpu:.2f} s" if cpu == cpu else f"{row['seconds']:.2f} s w"
+    if row["status"] != "feasible":
+        return str(row["status"])
+    return f"{row['ratio']:.3f}x" + (f", gap {row['gap']:.2%}" if row["gap"] < 1 else "")
+
+
+def provenance(gap: float) -> Mapping[str, object]:
     """What the CSV says of itself."""
     return {
         "benchmark": "benchmarks.scheduler",
@@ -214,8 +247,7 @@ def provenance(gap: float, time_limit_s: float) -> Mapping[str, object]:
         "machine": _cpu(),
         "threads": 1,
         "gap": f"{gap:g}",
-        "time_limit": f"{time_limit_s:g} s",
-        "unit": "objective and bound in cycles",
+        "unit": "objective and bound in cycles; time_limit, seconds, cpu_seconds in s",
     }
 
 
@@ -233,6 +265,7 @@ def _cpu() -> str:
 @click.option("--time-limit", default=TIME_LIMIT_S, show_default=True, help="Seconds per solve.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON on stdout.")
 @click.option("--report", is_flag=True, help="Show the kept table; nothing is solved.")
+@click.option("--keep", is_flag=True, help="Put these rows into results/scheduler.csv.")
 @click.option("--markdown", is_flag=True, help="Write the kept table into docs/scheduler.md.")
 @click.option("--bounds", is_flag=True, help="Write improved bounds to instances/bounds.csv.")
 @click.option(
@@ -247,6 +280,7 @@ def main(
     time_limit: float,
     as_json: bool,
     report: bool,
+    keep: bool,
     markdown: bool,
     bounds: bool,
     out: Path | None,
@@ -263,11 +297,15 @@ def main(
                 click.echo(entry.name, err=True)
                 rows += list(measure(entry, names, bool(solver), gap, time_limit))
             table = with_ratios(rows, known_bounds())
-            if path := out or (None if only or solver else RESULTS):
-                write_table(path, table, provenance(gap, time_limit))
+            whole = not (only or solver)
+            if keep and not whole:
+                before = merged(read_table(RESULTS)[0], table)
+                table = with_ratios(before.to_dict("records"), known_bounds())
+            if path := out or (RESULTS if keep or whole else None):
+                write_table(path, table, provenance(gap))
             if bounds:
                 better = improved(known_bounds(), table)
-                write_table(BOUNDS, better, {**provenance(gap, time_limit), "benchmark": "bounds"})
+                write_table(BOUNDS, better, {**provenance(gap), "benchmark": "bounds"})
     except DtmmError as error:
         raise click.ClickException(str(error)) from None
     if as_json:

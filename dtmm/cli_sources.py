@@ -65,7 +65,7 @@ def read_problem(
     """
     from dtmm import artifact
 
-    changes: dict[str, float | None] = dict.fromkeys(free)
+    changes: dict[str, Any] = dict.fromkeys(free)
     changes |= dict(parse_budget(text) for text in budgets)
     path = source_file(source)
     if latency is None:

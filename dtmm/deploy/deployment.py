@@ -26,6 +26,7 @@ from dtmm.storage.dense import IM2COL_MAX_BYTES
 from dtmm.storage.kernel_ids import (
     CONV_DENSE,
     CONV_FWCS,
+    CONV_GROUPED,
     CONV_IM2COL,
     family,
     kernel_ids,
@@ -106,6 +107,8 @@ def plan(
 def default_kernel(network: QuantizedNetwork, op: Conv2D) -> str:
     """The kernel id that suits a convolution's weights."""
     weights = network.params[op.weight]
+    if op.groups > 1:
+        return CONV_GROUPED
     if op.input in network.inputs and weights[0].size <= IM2COL_MAX_BYTES:
         return CONV_IM2COL
     operator = CONV_DENSE if weights.any(axis=3).all() else CONV_FWCS
@@ -131,9 +134,11 @@ def check_images(images: npt.NDArray[np.int8], shape: Shape) -> None:
 
 def _check_pixels(layout: Layout, op: Conv2D, kernel: str, layer: StoredLayer) -> None:
     """Dense and FWCS kernels read whole vectors: pixels as far apart as stored filterlets."""
+    if (kernel == CONV_GROUPED) != (op.groups > 1):
+        raise UnsupportedError(f"layer {op.name!r} of {op.groups} groups cannot run on {kernel}")
     source = layout.buffers[layout.tensor_buffer[op.input]]
     stride = source.pixel_stride(source.channels)
-    if kernel != CONV_IM2COL and layer.in_stride != stride:
+    if kernel not in (CONV_IM2COL, CONV_GROUPED) and layer.in_stride != stride:
         raise UnsupportedError(
             f"layer {op.name!r}: {kernel} needs pixels {layer.in_stride} bytes apart, those of "
             f"{op.input!r} are {stride} bytes apart in this layout"
@@ -162,6 +167,8 @@ def _store(network: QuantizedNetwork, op: Op, kernel: str | None) -> StoredLayer
 
 def _scratch_bytes(network: QuantizedNetwork, op: Conv2D, kernel: str, layer: StoredLayer) -> int:
     out_channels, kernel_h, kernel_w, _ = network.params[op.weight].shape
+    if kernel == CONV_GROUPED:
+        return 0
     if kernel == CONV_IM2COL:
         return im2col_scratch(network.tensors[op.output].shape[2], layer.in_stride)
     if family(kernel) == CONV_DENSE:

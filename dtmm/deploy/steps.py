@@ -139,6 +139,7 @@ def _conv(scope: Scope, op: ir.Conv2D) -> list[str]:
     name = variant(deployment.kernels[op.name])
     run_kernel = "0" if name is None else f"&dtmm_conv_kernel_{name}"
     scratch, size = scope.scratch(op)
+    groups = f"{op.groups}, " if op.groups > 1 else ""
     return [
         f"static const dtmm_conv_params conv = {{{', '.join(map(str, geometry))}, "
         f"{scope.output(op)}}};",
@@ -146,7 +147,7 @@ def _conv(scope: Scope, op: ir.Conv2D) -> list[str]:
         f"dtmm_model_weights_{number}, {index}, dtmm_model_params_{number}, {run_kernel}, 0}};",
         scope.tensor("in", op.input),
         scope.tensor("out", op.output),
-        f"return {function}(&conv, &weights, &in, &out, {scratch}, {size});",
+        f"return {function}(&conv, &weights, {groups}&in, &out, {scratch}, {size});",
     ]
 
 

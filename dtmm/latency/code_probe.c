@@ -2,6 +2,7 @@
 #include "dtmm/conv.h"
 #include "dtmm/kernels.h"
 #include "dtmm/ops.h"
+#include "probe.h" /* says which */
 
 typedef void (*function)(void);
 
@@ -30,6 +31,36 @@ static const volatile function used[] = {
 #endif
 #ifdef PROBE_MEAN
     (function)dtmm_mean_s8,
+#endif
+#ifdef PROBE_CONV_GROUPED
+    (function)dtmm_conv_grouped_s8,
+#endif
+#ifdef PROBE_DEPTHWISE_CONV
+    (function)dtmm_depthwise_conv_s8,
+#endif
+#ifdef PROBE_ADD_BROADCAST
+    (function)dtmm_add_broadcast_s8,
+#endif
+#ifdef PROBE_MUL
+    (function)dtmm_mul_s8,
+#endif
+#ifdef PROBE_MUL_BROADCAST
+    (function)dtmm_mul_broadcast_s8,
+#endif
+#ifdef PROBE_LOOKUP
+    (function)dtmm_lookup_s8,
+#endif
+#ifdef PROBE_SOFTMAX
+    (function)dtmm_softmax_s8,
+#endif
+#ifdef PROBE_CONCAT
+    (function)dtmm_concat_s8,
+#endif
+#ifdef PROBE_PAD
+    (function)dtmm_pad_s8,
+#endif
+#ifdef PROBE_STRIDED_SLICE
+    (function)dtmm_strided_slice_s8,
 #endif
     (function)dtmm_copy_s8, /* every model copies its input in and its output out */
 };

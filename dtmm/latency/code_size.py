@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dtmm import runtime_c
 from dtmm.device.build import build_elf
-from dtmm.device.elf import flash_bytes, sizes_by_prefix
+from dtmm.device.elf import flash_bytes, symbols
 from dtmm.latency.measure import OPERATORS, RUN_KERNELS
 from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, RUN_VARIANTS
 
@@ -54,25 +54,24 @@ def measure_code_size() -> CodeSize:
         }
         shared = everything - sum(kernels.values())
         _linked((*OPERATORS, "run_kernels"), Path(name))
+        sizes = {symbol.name: symbol.size for symbol in symbols(Path(name) / "probe.elf")}
         for run_kernel in RUN_VARIANTS:
-            symbols = (f"dtmm_run_{run_kernel}", f"dtmm_conv_kernel_{run_kernel}")
-            size = sum(sizes_by_prefix(Path(name) / "probe.elf", symbol) for symbol in symbols)
+            size = sizes[f"dtmm_run_{run_kernel}"] + sizes[f"dtmm_conv_kernel_{run_kernel}"]
             kernels |= {f"{operator}_{run_kernel}": size for operator in (CONV_DENSE, CONV_FWCS)}
     return CodeSize({**kernels, CONV_DENSE: 0, CONV_FWCS: 0}, shared)
 
 
 def _linked(kernels: Iterable[str], work: Path) -> int:
     """Bytes of the product's code in work/probe.elf, linked with these kernels alone."""
+    # A header, not compiler options: those would have every source compiled for every link.
+    defines = [f"#define PROBE_{kernel.upper()}\n" for kernel in kernels]
+    (work / "probe.h").write_text("".join([f"#define RUN_KERNELS {RUN_KERNELS}\n", *defines]))
     elf = build_elf(
         model_sources=[],
         runtime_sources=runtime_c.device_sources(),
         harness_sources=[Path(str(resources.files("dtmm.latency"))) / "code_probe.c"],
         out_elf=work / "probe.elf",
-        include_dirs=[runtime_c.include_dir()],
-        defines={
-            **{f"PROBE_{kernel.upper()}": None for kernel in kernels},
-            "RUN_KERNELS": RUN_KERNELS,
-        },
+        include_dirs=[runtime_c.include_dir(), work],
     )
     flash = flash_bytes(elf.path)
     return flash.code + flash.constants

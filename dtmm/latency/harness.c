@@ -9,7 +9,26 @@
 #include "dtmm/ops.h"
 #include "dtmm_firmware.h"
 
-enum { CONV_IM2COL, CONV_DENSE, CONV_FWCS, FULLY_CONNECTED, ADD, MAX_POOL, AVERAGE_POOL, MEAN };
+enum {
+  CONV_IM2COL,
+  CONV_DENSE,
+  CONV_FWCS,
+  FULLY_CONNECTED,
+  ADD,
+  MAX_POOL,
+  AVERAGE_POOL,
+  MEAN,
+  CONV_GROUPED,
+  DEPTHWISE_CONV,
+  ADD_BROADCAST,
+  MUL,
+  MUL_BROADCAST,
+  LOOKUP,
+  SOFTMAX,
+  CONCAT,
+  PAD,
+  STRIDED_SLICE
+};
 
 /* Run kernels in the order of dtmm.storage.kernel_ids.RUN_VARIANTS; 0 is the looped kernel. */
 static const dtmm_conv_kernel *const run_kernels[] = {0, RUN_KERNELS};
@@ -18,7 +37,7 @@ typedef struct {
   int32_t kernel, run_kernel, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
   int32_t pad_top, pad_left, in_halo, out_halo;
   int32_t in_multiple; /* the input's pixel stride is in_channels rounded up to this */
-  int32_t in_h, in_w, out_h, out_w, in_channels, out_channels, filterlets;
+  int32_t in_h, in_w, out_h, out_w, in_channels, out_channels, filterlets, groups;
   int32_t masks; /* offset of its index in masks.bin */
   int32_t seed;  /* of what is random in this point alone */
 } point;
@@ -74,6 +93,44 @@ static void read_masks(const point *p) {
   }
 }
 
+#define MEASURED(call)      \
+  do {                      \
+    dtmm_region_begin(id);  \
+    status = (call);        \
+    dtmm_region_end();      \
+  } while (0)
+
+/* What scales, looks up or moves values. A concatenation copies all of its channels. */
+static dtmm_status run_elementwise(uint32_t id, const point *p, const dtmm_tensor *in,
+                                   const dtmm_tensor *in2, const dtmm_tensor *out) {
+  const dtmm_output_params output = {-7, -128, 127};
+  const dtmm_tensor pixel = {in2->data, 1, 1, p->in_channels, p->in_channels, p->in_channels, 0};
+  dtmm_status status = DTMM_UNSUPPORTED;
+  if (p->kernel == ADD_BROADCAST) {
+    const dtmm_add_params add = {3, 1 << 30, 0, -5, 1782263831, -1, 20, 1610612736, -18, output};
+    MEASURED(dtmm_add_broadcast_s8(&add, in, &pixel, out));
+  } else if (p->kernel == MUL || p->kernel == MUL_BROADCAST) {
+    const dtmm_mul_params mul = {3, -5, 1610612736, -7, output};
+    if (p->kernel == MUL) MEASURED(dtmm_mul_s8(&mul, in, in2, out));
+    if (p->kernel == MUL_BROADCAST) MEASURED(dtmm_mul_broadcast_s8(&mul, in, &pixel, out));
+  } else if (p->kernel == LOOKUP) {
+    MEASURED(dtmm_lookup_s8(weights, -7, in, out));
+  } else if (p->kernel == SOFTMAX) {
+    int32_t *exponentials = (int32_t *)(void *)scratch;
+    for (int32_t i = 0; i < 256; i++) exponentials[i] = i ? exponentials[i - 1] / 9 * 8 : INT32_MAX;
+    const dtmm_softmax_params softmax = {exponentials, 256};
+    MEASURED(dtmm_softmax_s8(&softmax, in, out));
+  } else if (p->kernel == CONCAT) {
+    MEASURED(dtmm_concat_s8(-7, in, 1, out));
+  } else if (p->kernel == PAD) {
+    MEASURED(dtmm_pad_s8(-7, p->pad_top, p->pad_left, in, out));
+  } else if (p->kernel == STRIDED_SLICE) {
+    const dtmm_strided_slice_params slice = {0, 0, p->stride_h, p->stride_w};
+    MEASURED(dtmm_strided_slice_s8(&slice, -7, in, out));
+  }
+  return status;
+}
+
 static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *scratch_bytes) {
   const dtmm_output_params output = {-7, -128, 127};
   const dtmm_tensor in = view(in_data, p->in_h, p->in_w, p->in_channels, p->in_multiple, p->in_halo);
@@ -82,12 +139,6 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
   *out = view(out_data, p->out_h, p->out_w, p->out_channels, 16, p->out_halo);
   *scratch_bytes = 0;
 
-#define MEASURED(call)      \
-  do {                      \
-    dtmm_region_begin(id);  \
-    status = (call);        \
-    dtmm_region_end();      \
-  } while (0)
 #define CONV(name)                                                                     \
   do {                                                                                 \
     *scratch_bytes = name##_get_buffer_size(&conv, &stored, &in, out);                 \
@@ -127,6 +178,24 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
   } else if (p->kernel == MEAN) {
     const dtmm_mean_params mean = {3, 1 << 30, -4, output};
     MEASURED(dtmm_mean_s8(&mean, &in, out));
+  } else if (p->kernel == CONV_GROUPED || p->kernel == DEPTHWISE_CONV) {
+    const dtmm_conv_params conv = {p->kernel_h,   p->kernel_w, p->stride_h, p->stride_w, p->dilation_h,
+                                   p->dilation_w, p->pad_top,  p->pad_left, output};
+    const int32_t inputs = p->kernel == DEPTHWISE_CONV ? 1 : p->in_channels / p->groups;
+    const dtmm_conv_weights stored = {
+        .out_channels = p->out_channels,
+        .in_stride = p->kernel == DEPTHWISE_CONV ? round_up(p->in_channels, 16) : inputs,
+        .weights = weights,
+        .params = params};
+    make_params(p->out_channels, p->kernel_h * p->kernel_w * inputs);
+    if (p->kernel == DEPTHWISE_CONV) {
+      CONV(dtmm_depthwise_conv_s8);
+    } else {
+      *scratch_bytes = dtmm_conv_grouped_s8_get_buffer_size(&conv, &stored, p->groups, &in, out);
+      MEASURED(dtmm_conv_grouped_s8(&conv, &stored, p->groups, &in, out, scratch, sizeof scratch));
+    }
+  } else {
+    status = run_elementwise(id, p, &in, &in2, out);
   }
   return status;
 }

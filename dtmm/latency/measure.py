@@ -42,6 +42,16 @@ OPERATORS = (
     "max_pool",
     "average_pool",
     "mean",
+    "conv_grouped",
+    "depthwise_conv",
+    "add_broadcast",
+    "mul",
+    "mul_broadcast",
+    "lookup",
+    "softmax",
+    "concat",
+    "pad",
+    "strided_slice",
 )
 """Operators in the order of harness.c's enum."""
 
@@ -296,7 +306,7 @@ def _fields(point: Point, masks: int, seed: int) -> list[int]:
         point.filterlets,
     ]
     point_seed = zlib.crc32(np.array([*fields, seed], "<i4").tobytes()) >> 1
-    return [*fields, masks, point_seed]
+    return [*fields, shape.groups, masks, point_seed]
 
 
 def _needs(point: Point) -> dict[str, int]:
@@ -307,8 +317,10 @@ def _needs(point: Point) -> dict[str, int]:
     window = -(-positions * point.in_channels // VECTOR_BYTES) * VECTOR_BYTES
     if point.kernel == "fully_connected":
         weights = outputs * shape.in_hw[0] * shape.in_hw[1] * point.in_channels
-    else:
+    elif shape.kind == "conv2d":
         weights = outputs * max(positions * padded, window)
+    else:  # a depthwise convolution's, or a lookup table
+        weights = max(positions * padded, 256)
     return {
         # A vector load of a window's last pixel may reach a little past the tensor.
         "IN_BYTES": _bytes(shape.in_hw, point.in_channels, shape.in_halo) + 2 * VECTOR_BYTES,

@@ -167,7 +167,7 @@ class _Formulation:
                 cost = self._cost(point)
                 latency[i, j, k], scratch[i, j, k] = cost.cycles, cost.scratch
                 flash[i, j, k] = conv_flash(
-                    point.kernel, size, c_in, point.out_channels, point.filterlets
+                    point.kernel, size, c_in // conv.groups, point.out_channels, point.filterlets
                 )
         return Layer(
             name=conv.name,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dtmm.network.ir import Conv2D, DepthwiseConv2D, Network, Pair
 from dtmm.storage.dense import IM2COL_MAX_BYTES
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, CONV_IM2COL, kernel_ids, variant
+from dtmm.storage.kernel_ids import (
+    CONV_DENSE,
+    CONV_FWCS,
+    CONV_GROUPED,
+    CONV_IM2COL,
+    kernel_ids,
+    variant,
+)
 from dtmm.storage.stored import VECTOR_BYTES, round_up
-
-CONV_GROUPED = "conv_grouped"
 
 
 def kernel_size(network: Network, conv: Conv2D | DepthwiseConv2D) -> Pair:

@@ -7,7 +7,7 @@ from dtmm.planning.kernels import kernel_size
 from dtmm.planning.nouns import Layout
 from dtmm.scheduler.problem import Schedule
 from dtmm.storage import dense_scratch, fwcs_scratch, im2col_scratch, weight_format
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_IM2COL, family
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_GROUPED, CONV_IM2COL, family
 
 
 def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedule) -> int:
@@ -20,6 +20,8 @@ def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedu
         inputs = schedule.channels.get(source.group, inputs)
     outputs = schedule.channels[target.group] if target.group else target.channels
     kernel = schedule.kernels[conv.name]
+    if kernel == CONV_GROUPED:
+        return 0
     in_stride = weight_format(kernel).in_stride(size, inputs)
     if kernel == CONV_IM2COL:
         return im2col_scratch(target.width, in_stride)

@@ -69,10 +69,8 @@ def _hard_swish(op: HardSwish, x: Ints, source: QuantizedTensor, target: Quantiz
     value = _doubling_high_mul16(raised, out_multiplier)
     gate = np.clip(raised << max(gate_shift - 1, 0), *_INT16)
     gate = _doubling_high_mul16(gate, gate_multiplier)
-    if gate_shift > 0:
-        gate = np.clip(gate << 1, *_INT16)
-    else:
-        gate = _divide_by_power16(gate, -gate_shift)
+    left = gate_shift > 0
+    gate = np.clip(gate << 1, *_INT16) if left else _divide_by_power16(gate, -gate_shift)
     gate = (gate + (1 << 15)) >> 1
     product = gate * value
     high = np.sign(product) * (np.abs(product) >> 15)  # this one does not round

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-RUN_STRIDES = (16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
-"""Pixel strides, in bytes, that have run kernels (generate/run_kernels.py)."""
 
-RUN_TILES = ((1, 8), (2, 4))
-"""Rows and columns of output pixels that a run kernel computes at a time."""
+@dataclass(frozen=True)
+class RunKernel:
+    """What a run kernel (generate/run_kernels.py) is specialised to.
+
+    Attributes:
+        in_stride: bytes between input pixels, a multiple of 16.
+        rows, columns: of the output pixels that it computes at a time, 8 in all.
+        stride_w: horizontal stride of the convolution.
+    """
+
+    in_stride: int
+    rows: int
+    columns: int
+    stride_w: int
+
+    @property
+    def name(self) -> str:
+        """Such as c64_1x8 or c64_1x8_s2; in C it is dtmm_conv_kernel_<name>."""
+        step = "" if self.stride_w == 1 else f"_s{self.stride_w}"
+        return f"c{self.in_stride}_{self.rows}x{self.columns}{step}"
+
+
+RUN_REACH = 508
+"""The largest immediate of a vector load: bytes from one of a tile's pixels to its neighbour."""
+
+RUN_KERNELS = tuple(
+    RunKernel(in_stride, rows, columns, stride_w)
+    for stride_w in (1, 2)
+    for in_stride in (16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+    for rows, columns in ((1, 8), (2, 4))
+    if in_stride * stride_w <= RUN_REACH
+)
+"""All run kernels; of those that fit a convolution, earlier ones are faster by the tile."""
 
 
 def folder() -> Path:

@@ -63,6 +63,17 @@ def encode_dense(weights: Int8Array, in_stride: int) -> Dense:
     return Dense(flat, out_channels, (height, width), in_channels, in_stride, False)
 
 
+def encode_grouped(weights: Int8Array) -> Dense:
+    """int8 [C_out, kh, kw, C_in / groups] as conv_grouped reads it: without padding.
+
+    Raises UnsupportedError on another shape or dtype.
+    """
+    check_ohwi(weights, round_up(weights.shape[-1], VECTOR_BYTES))
+    out_channels, height, width, in_channels = weights.shape
+    flat = weights.reshape(-1).copy()
+    return Dense(flat, out_channels, (height, width), in_channels, in_channels, False)
+
+
 def im2col_stride(kernel: Kernel, in_channels: int) -> int:
     """Bytes of a stored filter of conv_im2col.
 

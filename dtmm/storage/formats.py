@@ -11,6 +11,7 @@ from dtmm.storage.dense import (
     decode_dense,
     dense_size,
     encode_dense,
+    encode_grouped,
     encode_im2col,
     im2col_size,
     im2col_stride,
@@ -68,6 +69,12 @@ FORMATS: Mapping[str, WeightFormat] = {
             kept, c_out, kernel, _pixel_stride(kernel, c_in)
         ),
         in_stride=_pixel_stride,
+    ),
+    "conv_grouped": WeightFormat(  # in_channels are those of one group
+        encode=encode_grouped,
+        decode=decode,
+        size=lambda kept, c_out, kernel, c_in: dense_size(c_out, kernel, c_in),
+        in_stride=lambda kernel, c_in: c_in,
     ),
     "conv_im2col": WeightFormat(
         encode=encode_im2col,

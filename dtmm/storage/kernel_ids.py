@@ -6,14 +6,14 @@ bytes apart that computes tiles of 1 x 8 output pixels (dtmm/runtime_c/generate/
 
 from __future__ import annotations
 
-from dtmm.runtime_c import RUN_STRIDES, RUN_TILES
+from dtmm.runtime_c import RUN_KERNELS
 
 CONV_IM2COL = "conv_im2col"
 CONV_DENSE = "conv_dense"
 CONV_FWCS = "conv_fwcs"
+CONV_GROUPED = "conv_grouped"
 
-RUN_VARIANTS = tuple(f"c{stride}_{rows}x{columns}" for stride in RUN_STRIDES
-                     for rows, columns in RUN_TILES)  # fmt: skip
+RUN_VARIANTS = tuple(kernel.name for kernel in RUN_KERNELS)
 """What a run kernel is specialised to: dtmm_conv_kernel_<variant> in C."""
 
 _FAMILIES = (CONV_DENSE, CONV_FWCS)
@@ -29,17 +29,27 @@ def variant(kernel_id: str) -> str | None:
     return kernel_id[len(family(kernel_id)) + 1 :] or None
 
 
+def stride_w(kernel_id: str) -> int:
+    """The horizontal stride that a run kernel is made for."""
+    return RUN_KERNELS[RUN_VARIANTS.index(variant(kernel_id) or "")].stride_w
+
+
 def run_variant(in_stride: int, stride_w: int, out_hw: tuple[int, int]) -> str | None:
-    """The run kernel that fits a convolution best, None where none fits.
+    """The run kernel that fits a convolution in fewest tiles, None where none fits.
 
     Args:
         in_stride: bytes between input pixels. stride_w: the horizontal stride.
         out_hw: height and width of the output, in pixels.
     """
-    if in_stride not in RUN_STRIDES or stride_w != 1:
-        return None
-    fitting = [(r, c) for r, c in RUN_TILES if r <= out_hw[0] and c <= out_hw[1]]
-    return f"c{in_stride}_{fitting[0][0]}x{fitting[0][1]}" if fitting else None
+    height, width = out_hw
+    fitting = [
+        (-(-height // kernel.rows) * -(-width // kernel.columns), number)
+        for number, kernel in enumerate(RUN_KERNELS)
+        if (kernel.in_stride, kernel.stride_w) == (in_stride, stride_w)
+        and kernel.rows <= height
+        and kernel.columns <= width
+    ]
+    return RUN_VARIANTS[min(fitting)[1]] if fitting else None
 
 
 def kernel_ids(

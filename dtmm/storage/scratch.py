@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtmm.storage.kernel_ids import variant
+from dtmm.storage.kernel_ids import stride_w, variant
 from dtmm.storage.stored import Kernel
 
 _WORD = 2
@@ -18,7 +18,9 @@ def dense_scratch(kernel_id: str, kernel: Kernel, out_channels: int, dilation_w:
     height, width = kernel
     if variant(kernel_id) is None:
         return _WORD * (2 + height * width)
-    per_row = -(-width // _LONGEST_RUN) if _runs_join(width, dilation_w) else width
+    per_row = width
+    if _runs_join(width, dilation_w):
+        per_row = width // _LONGEST_RUN + _last_runs(kernel_id, width)
     return _WORD * (min(out_channels, _LISTED_FILTERS) * height * per_row + 1)
 
 
@@ -36,8 +38,9 @@ def fwcs_scratch(
         runs = min(filterlets, out_channels * height * per_row)
         return _WORD * (height * width + out_channels + 2 * runs)
     # a filter without runs has an entry as well: most where few filters hold single filterlets
-    join = _runs_join(width, dilation_w)
-    per_row = width // _LONGEST_RUN * 2 + (width % _LONGEST_RUN > 0) if join else width
+    per_row = width
+    if _runs_join(width, dilation_w):
+        per_row = width // _LONGEST_RUN * 2 + _last_runs(kernel_id, width)
     most = height * per_row
     entries = filterlets + out_channels - -(-filterlets // most)
     return _WORD * (min(entries, out_channels * most) + 1)
@@ -45,6 +48,12 @@ def fwcs_scratch(
 
 def _runs_join(width: int, dilation_w: int) -> bool:
     return dilation_w == 1 and width <= _WIDEST_ROW
+
+
+def _last_runs(kernel_id: str, width: int) -> int:
+    """Runs of the columns that a row has beyond multiples of three, at most."""
+    left = width % _LONGEST_RUN
+    return min(left, 1) if stride_w(kernel_id) == 1 else left
 
 
 def im2col_scratch(out_width: int, in_stride: int) -> int:

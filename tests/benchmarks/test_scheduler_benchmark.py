@@ -13,7 +13,16 @@ from click.testing import CliRunner
 from benchmarks.instance_costs import conv_cycles
 from benchmarks.instances import LIBRARY, Grid, instance
 from benchmarks.instances import main as write_instances
-from benchmarks.scheduler import HERE, RESULTS, improved, known_bounds, main, with_ratios
+from benchmarks.scheduler import (
+    HERE,
+    RESULTS,
+    improved,
+    known_bounds,
+    main,
+    merged,
+    render,
+    with_ratios,
+)
 from benchmarks.scheduler_graphs import GRAPHS
 from dtmm import artifact
 from dtmm.errors import ConfigError
@@ -179,7 +188,17 @@ def test_better_bounds_are_kept() -> None:
         {"solver": "d", "objective": None, "bound": None},
     ]
     blank = dict.fromkeys(
-        ("groups", "layers", "combinations", "seconds", "cpu_seconds", "status", "gap"), 0
+        (
+            "groups",
+            "layers",
+            "combinations",
+            "seconds",
+            "cpu_seconds",
+            "time_limit",
+            "status",
+            "gap",
+        ),
+        0,
     )
     key = {"network": "n", "grid": "g", "seed": 0, "version": "2"}
     table = with_ratios([{**blank, **key, **row} for row in rows], known)
@@ -196,3 +215,20 @@ def test_refusals() -> None:
         done = CliRunner().invoke(main, given)
         assert done.exit_code == 1
         assert "unknown" in done.output
+
+
+def test_rows_are_replaced_in_the_kept_table() -> None:
+    key = {"network": "vgg11", "grid": "12x16", "seed": 0}
+    kept = pd.DataFrame([{**key, "solver": s, "seconds": 1.0} for s in ("lagrangian", "greedy")])
+    new = pd.DataFrame([{**key, "solver": s, "seconds": 2.0} for s in ("greedy", "highs")])
+    found = merged(kept, new)
+    assert found["solver"].tolist() == ["lagrangian", "highs", "greedy"]
+    assert found["seconds"].tolist() == [1.0, 2.0, 2.0]
+
+
+def test_markdown() -> None:
+    about = {"machine": "a machine", "gap": "0.0001"}
+    text = render(read_table(RESULTS)[0], about)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(LIBRARY)
+    assert len({line.count("|") for line in lines}) == 1

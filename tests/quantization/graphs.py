@@ -53,9 +53,7 @@ class Graph:
         channels = channels or int(self.rng.choice(CHANNELS))
         kernel, stride, padding, dilation = self.geometry(x)
         fan_in = kernel[0] * kernel[1] * c_in // groups
-        weight = self.param(
-            f"{name}.w", (channels, *kernel, c_in // groups), 1.4 * fan_in**-0.5
-        )
+        weight = self.param(f"{name}.w", (channels, *kernel, c_in // groups), 1.4 * fan_in**-0.5)
         self.params[weight][:, 0, 0] *= 10.0 ** self.rng.uniform(-2, 1)
         if self.rng.random() < 0.3:
             self.params[weight][self.pick(0, channels - 1)] = 0

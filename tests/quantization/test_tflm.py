@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from torch import nn
 
 from dtmm.models.resnet import ResNet
 from dtmm.network.fold import fold
-from dtmm.network.ir import Activation, Network
+from dtmm.network.ir import Activate, Activation, BatchNorm, HardSwish, Network, Op
 from dtmm.network.torch_reader import from_torch
 from dtmm.quantization import QuantizedNetwork, quantize, run
+from tests.quantization.graphs import random_graph
 from tests.quantization.oracles import calibrated, random_network, tflm
 from tests.training.networks import Builder
 
@@ -40,6 +42,32 @@ def test_every_byte_of_every_layer(seed: int) -> None:
 def test_many_more_networks() -> None:
     for seed in range(24, 324):
         check(random_network(seed), seed)
+
+
+@pytest.mark.parametrize("seed", range(32))
+def test_every_byte_of_graphs_of_every_operator(seed: int) -> None:
+    check(random_graph(seed), seed)
+
+
+@pytest.mark.full
+def test_many_more_graphs() -> None:
+    for seed in range(32, 432):
+        check(random_graph(seed), seed)
+
+
+def test_the_graphs_hold_every_operator() -> None:
+    kinds = {type(op) for seed in range(32) for op in random_graph(seed).ops}
+    assert set(get_args(Op)) - kinds == {Activate, BatchNorm}
+
+
+def test_hard_swish_gets_a_scale_that_tflm_takes() -> None:
+    """Inputs far below -3 have outputs of almost no range."""
+    b = Builder(0, (1, 4, 4, 2))
+    conv = b.conv("c", "x", 4, kernel=1, bias=True)
+    network = b.build("h", b._put(HardSwish("h", conv, "h"), b.tensors[conv]))
+    rng = np.random.default_rng(0)
+    images = rng.integers(-128, 128, (2, 4, 4, 2)).astype(np.int8)
+    compare(quantize(network, {"x": (-1.0, 1.0), "c": (-900.0, 0.1), "h": (-0.3, 0.1)}), images)
 
 
 def test_every_byte_of_a_narrow_resnet12() -> None:

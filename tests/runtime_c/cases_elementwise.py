@@ -70,9 +70,7 @@ def operands(
     return images, views, zero_points
 
 
-def check_mul(
-    library: ctypes.CDLL, rng: Rng, margin: int = 64, broadcast: bool = False
-) -> None:
+def check_mul(library: ctypes.CDLL, rng: Rng, margin: int = 64, broadcast: bool = False) -> None:
     """One random MUL, sometimes in place."""
     images, views, zero_points = operands(rng, margin, broadcast)
     centred = [i.astype(np.int64) - zp for i, zp in zip(images, zero_points, strict=True)]
@@ -112,9 +110,7 @@ def check_add_broadcast(library: ctypes.CDLL, rng: Rng, margin: int = 64) -> Non
     )
     target = views[int(rng.choice([0, 2]))]
     before = target.buffer.copy()
-    quantized = [
-        (_int32 * 3)(zp, *factor) for zp, factor in zip(zero_points, factors, strict=True)
-    ]
+    quantized = [(_int32 * 3)(zp, *factor) for zp, factor in zip(zero_points, factors, strict=True)]
     add = AddParams(*quantized, 20, (_int32 * 2)(*out), params)
     call(library, "dtmm_add_broadcast_s8", add, *(v.tensor() for v in (*views[:2], target)))
     target.assert_holds(want, params.zero_point, before)

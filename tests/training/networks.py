@@ -13,6 +13,7 @@ from dtmm.network.ir import (
     AveragePool2D,
     BatchNorm,
     Conv2D,
+    DepthwiseConv2D,
     FullyConnected,
     MaxPool2D,
     Mean,
@@ -21,6 +22,7 @@ from dtmm.network.ir import (
     Reshape,
     Shape,
 )
+from dtmm.network.shapes import output_shape
 
 
 @dataclass
@@ -41,6 +43,26 @@ class Builder:
         self.ops.append(op)
         self.tensors[op.output] = shape
         return op.output
+
+    def append(self, op: Op) -> str:
+        """Any operator; its shape follows from those of what it reads."""
+        so_far = Network("so far", self.tensors, tuple(self.ops), self.params, ("x",), ())
+        return self._put(op, output_shape(so_far, op))
+
+    def depthwise(self, name, x, kernel=3, stride=1):
+        channels, pad = self.tensors[x][-1], kernel // 2
+        weight = self._param(
+            f"{name}.weight", self.rng.normal(0, 0.4, (channels, kernel, kernel, 1))
+        )
+        bias = self._param(f"{name}.bias", self.rng.normal(0, 0.2, channels))
+        op = DepthwiseConv2D(name, x, name, weight, bias, (stride, stride), (pad,) * 4)
+        return self.append(op)
+
+    def grouped(self, name, x, channels, groups):
+        c_in = self.tensors[x][-1] // groups
+        weight = self._param(f"{name}.weight", self.rng.normal(0, 0.3, (channels, 3, 3, c_in)))
+        bias = self._param(f"{name}.bias", self.rng.normal(0, 0.2, channels))
+        return self.append(Conv2D(name, x, name, weight, bias, padding=(1, 1, 1, 1), groups=groups))
 
     def _param(self, key: str, values: np.ndarray) -> str:
         self.params[key] = values.astype(np.float32)

@@ -25,6 +25,7 @@ from dtmm.network.ir import (
     Reshape,
 )
 from dtmm.training.executor import Executor, run_float
+from dtmm.training.loop import to_tensor
 from tests.training.networks import Builder, residual, vgg
 
 
@@ -229,3 +230,21 @@ def test_several_outputs_and_shared_weights_are_refused():
     )
     with pytest.raises(UnsupportedError, match=r"conv1\.weight.*twice"):
         Executor(dataclasses.replace(network, ops=shared))
+
+
+@pytest.mark.parametrize("size", [(14, 5), (4, 3), (15, 4)])
+def test_a_column_of_one_channel(size: tuple[int, int]) -> None:
+    """oneDNN computes garbage here if it takes the memory for channels-last."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(36, 2, 3, 1)).astype(np.float32)
+    op = Conv2D("c", "x", "c", "w", None, (1, 2), (1, 0, 1, 0))
+    out = (1, size[0] + 1, (size[1] - 3) // 2 + 1, 36)
+    shapes = {"x": (1, *size, 1), "c": out}
+    network = Network("column", shapes, (op,), {"w": weight}, ("x",), ("c",))
+    images = rng.normal(size=(9, *size, 1)).astype(np.float32)
+    with torch.no_grad():
+        found = Executor(network)(to_tensor(images)).numpy()
+    padded = np.pad(images[..., 0].astype(np.float64), ((0, 0), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2, 3), (1, 2))[:, :, ::2]
+    expected = np.einsum("nyxhw,chw->ncyx", windows, weight[..., 0].astype(np.float64))
+    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -120,7 +120,7 @@ def test_importance_is_seeded_and_named(digits, dense):
     np.testing.assert_array_equal(first.channels["a1"], again.channels["a1"])
     assert not np.array_equal(first.channels["a1"], other.channels["a1"])
     assert calls == [(1, 3), (2, 3), (3, 3)] and first.images == 48
-    with pytest.raises(ConfigError, match="unknown importance criterion 'luck'; known: fisher, magnitude"):
+    with pytest.raises(ConfigError, match="criterion 'luck'; known: fisher, magnitude"):
         estimate_importance(dense, digits, dataclasses.replace(config, criterion="luck"))
 
 

@@ -25,10 +25,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-VECTOR = 16
-REACH = 508
-"""The immediate of vldrw goes from -508 to 508 bytes."""
+from dtmm.runtime_c import RUN_REACH
 
+VECTOR = 16
 ACCUMULATORS = ("r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr")
 """Even registers, as vmladava wants; one per output pixel of the tile, row by row."""
 ROWS = ("r1", "r9")
@@ -58,11 +57,16 @@ class Mac:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of `length` filterlets of `stride` bytes each over a tile."""
+    """A run of `length` filterlets of `stride` bytes each over a tile.
+
+    step: the convolution's horizontal stride. With 2, a run of three shares every other pixel,
+    which is enough: 3 + 17 loads and 24 MACs; a run of two would share none.
+    """
 
     tile: Tile
     stride: int
     length: int
+    step: int
 
     @property
     def vectors(self) -> int:
@@ -72,14 +76,14 @@ class Run:
     @property
     def bound(self) -> int:
         """Cycles that it takes at least: see the table above."""
-        pixels = self.tile.rows * (self.tile.columns + self.length - 1)
+        pixels = self.tile.rows * len(self._walk(0))
         return self.vectors * 2 * max(8 * self.length, self.length + pixels)
 
     @property
     def weights_ahead(self) -> int:
         """Bytes that r3 is moved at the start of the run, so that immediates reach all weights."""
         farthest = (self.length - 1) * self.stride + VECTOR * (self.vectors - 1)
-        return 0 if farthest <= REACH else self.stride
+        return 0 if farthest <= RUN_REACH else self.stride
 
     def macs(self, first: int, last: int) -> list[Mac]:
         """The MACs of the vectors first..last - 1, pixel by pixel."""
@@ -88,14 +92,23 @@ class Run:
             for row in range(self.tile.rows):
                 for column in self._walk(vector):
                     for n in self._filterlets(vector):
-                        if 0 <= column - n < self.tile.columns:
-                            accumulator = row * self.tile.columns + column - n
+                        output = self._output(column, n)
+                        if output is not None:
+                            accumulator = row * self.tile.columns + output
                             found.append(Mac(accumulator, (vector, n), (vector, row, column)))
         return found
 
+    def _output(self, column: int, filterlet: int) -> int | None:
+        """The column of the tile for which a filterlet multiplies an input column, if any."""
+        output, rest = divmod(column - filterlet, self.step)
+        return output if rest == 0 and 0 <= output < self.tile.columns else None
+
     def _walk(self, vector: int) -> Sequence[int]:
-        columns = range(self.tile.columns + self.length - 1)
-        return columns if vector % 2 == 0 else columns[::-1]
+        columns = range((self.tile.columns - 1) * self.step + self.length)
+        used = [
+            c for c in columns if any(self._output(c, n) is not None for n in range(self.length))
+        ]
+        return used if vector % 2 == 0 else used[::-1]
 
     def _filterlets(self, vector: int) -> Sequence[int]:
         return range(self.length) if vector % 2 == 0 else range(self.length)[::-1]
@@ -108,7 +121,7 @@ class Run:
 
     def pixel_register(self, vector: int, row: int, column: int) -> str:
         """See PIXELS."""
-        each = self.tile.columns + self.length - 1
+        each = len(self._walk(vector))
         number = (vector * self.tile.rows + row) * each + list(self._walk(vector)).index(column)
         odd = each * self.tile.rows % 2 == 1
         pool = PIXELS if self.length == 1 or (self.length == 2 and odd) else PIXELS[:2]

@@ -5,7 +5,9 @@
 
 #if DTMM_USE_MVE
 void dtmm_run_c16_2x4(const dtmm_run_job *job);
-const dtmm_conv_kernel dtmm_conv_kernel_c16_2x4 = {16, 2, 4, dtmm_run_c16_2x4};
+#define RUN dtmm_run_c16_2x4
 #else
-const dtmm_conv_kernel dtmm_conv_kernel_c16_2x4 = {16, 2, 4, dtmm_run_portable};
+#define RUN dtmm_run_portable
 #endif
+
+const dtmm_conv_kernel dtmm_conv_kernel_c16_2x4 = {16, 2, 4, 1, RUN};

@@ -5,7 +5,9 @@
 
 #if DTMM_USE_MVE
 void dtmm_run_c80_1x8(const dtmm_run_job *job);
-const dtmm_conv_kernel dtmm_conv_kernel_c80_1x8 = {80, 1, 8, dtmm_run_c80_1x8};
+#define RUN dtmm_run_c80_1x8
 #else
-const dtmm_conv_kernel dtmm_conv_kernel_c80_1x8 = {80, 1, 8, dtmm_run_portable};
+#define RUN dtmm_run_portable
 #endif
+
+const dtmm_conv_kernel dtmm_conv_kernel_c80_1x8 = {80, 1, 8, 1, RUN};

@@ -3,10 +3,11 @@
 /* The positions of a kernel are looked at in groups: whole rows, or single positions where a row has
  * too many.
  *   joins    the positions of a group that continue the run of the one before, if both are kept
+ *   seconds  of a convolution with a stride, those that do so only together with the next position
  *   offsets  of the positions of a group from its first, as entries have them */
 typedef struct {
   int32_t positions, group, kernel_w, row_step, column_step;
-  uint32_t joins;
+  uint32_t joins, seconds;
   uint16_t offsets[DTMM_RUN_GROUP];
 } window;
 
@@ -18,11 +19,15 @@ static void describe_window(const dtmm_conv_params *conv, const dtmm_tensor *in,
   w->group = 1;
   if (conv->kernel_w <= DTMM_RUN_GROUP) w->group = DTMM_RUN_GROUP / conv->kernel_w * conv->kernel_w;
   w->group = dtmm_min(w->group, w->positions);
-  w->joins = 0;
+  w->joins = w->seconds = 0;
   DTMM_NO_UNROLL
   for (int32_t i = 0, x = 0, row = 0; i < w->group; ++i) {
     w->offsets[i] = (uint16_t)(row + x * w->column_step);
-    if (dtmm_runs_join(conv) && x % DTMM_RUN_LONGEST != 0) w->joins |= 1u << i;
+    if (dtmm_runs_join(conv)) {
+      const uint32_t bit = 1u << i;
+      if (x % DTMM_RUN_LONGEST != 0) w->joins |= bit;
+      if (x % DTMM_RUN_LONGEST == 1 && conv->stride_w != 1) w->seconds |= bit;
+    }
     if (++x == w->kernel_w) {
       x = 0;
       row += w->row_step;
@@ -41,7 +46,10 @@ DTMM_INLINE uint32_t mask_bits(const uint8_t *mask, int32_t first, int32_t count
 
 /* The positions of a group that continue the run of the one before. */
 DTMM_INLINE uint32_t continued(const window *w, uint32_t kept) {
-  return kept & kept << 1 & w->joins;
+  const uint32_t continues = kept & kept << 1 & w->joins;
+  if (w->seconds == 0) return continues;
+  const uint32_t both = continues & continues >> 1 & w->seconds;
+  return both | both << 1;
 }
 
 /* What is kept of the group that begins at a position; `mask` NULL keeps all. */
@@ -135,7 +143,7 @@ static void fill_job(const dtmm_conv_params *conv, const dtmm_conv_weights *weig
   job->kernel = kernel;
   job->weights = weights->weights;
   job->params = weights->params;
-  job->in_step = kernel->columns * in->pixel_stride;
+  job->in_step = kernel->columns * conv->stride_w * in->pixel_stride;
   job->out_step = kernel->columns * out->pixel_stride;
   job->in_row = conv->stride_h * in->row_stride;
   const dtmm_output_params *output = &conv->output;
@@ -152,7 +160,7 @@ static void fill_job(const dtmm_conv_params *conv, const dtmm_conv_weights *weig
 /* Tiles beside each other, `tiles` of them, the first at output pixel (y, x). */
 static void run_tiles(const dtmm_conv_params *conv, const dtmm_tensor *in, const dtmm_tensor *out,
                       int32_t y, int32_t x, int32_t tiles, dtmm_run_job *job) {
-  job->in = dtmm_pixel(in, y * conv->stride_h - conv->pad_top, x - conv->pad_left);
+  job->in = dtmm_pixel(in, y * conv->stride_h - conv->pad_top, x * conv->stride_w - conv->pad_left);
   job->out = dtmm_pixel(out, y, x);
   job->tiles = tiles;
   job->kernel->run(job);

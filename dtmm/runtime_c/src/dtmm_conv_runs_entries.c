@@ -3,7 +3,8 @@
 size_t dtmm_conv_runs_entries(const dtmm_conv_params *conv, int32_t filters, const int32_t *kept) {
   const int32_t positions = conv->kernel_h * conv->kernel_w;
   const int32_t whole = conv->kernel_w / DTMM_RUN_LONGEST;
-  const int32_t rest = conv->kernel_w % DTMM_RUN_LONGEST != 0;
+  const int32_t left = conv->kernel_w % DTMM_RUN_LONGEST;
+  const int32_t rest = conv->stride_w == 1 ? left > 0 : left; /* runs of the last columns at most */
   const int joins = dtmm_runs_join(conv);
   if (kept == NULL) {
     const int32_t runs = joins ? conv->kernel_h * (whole + rest) : positions;

@@ -40,6 +40,7 @@ typedef struct {
 struct dtmm_conv_kernel {
   int32_t in_stride;
   int32_t rows, columns; /* of a tile, DTMM_RUN_PIXELS in all */
+  int32_t stride_w;      /* of the convolution */
   void (*run)(const dtmm_run_job *job);
 };
 
@@ -49,8 +50,8 @@ void dtmm_run_portable(const dtmm_run_job *job);
 /* Positions of a kernel that are looked at together. */
 #define DTMM_RUN_GROUP 24
 
-/* Whether filterlets at neighbouring columns make a run; none reaches over a multiple of
- * DTMM_RUN_LONGEST columns. */
+/* Whether filterlets at neighbouring columns make runs, none over a multiple of DTMM_RUN_LONGEST
+ * columns; with a horizontal stride only DTMM_RUN_LONGEST do. */
 DTMM_INLINE int dtmm_runs_join(const dtmm_conv_params *conv) {
   return conv->dilation_w == 1 && conv->kernel_w <= DTMM_RUN_GROUP;
 }

@@ -13,11 +13,12 @@ static int32_t dot(const int8_t *w, const int8_t *x, int32_t bytes) {
 static const int8_t *add_runs(const dtmm_run_job *job, const int8_t *window,
                               const int8_t *weights, const uint16_t **stream, int32_t *sums) {
   const int32_t stride = job->kernel->in_stride, columns = job->kernel->columns;
+  const int32_t step = stride * job->kernel->stride_w;
   do {
     const int32_t bytes = (int32_t)(**stream & DTMM_RUN_LENGTH) * stride;
     const int8_t *first = window + (**stream & ~DTMM_RUN_KIND) * DTMM_RUN_UNIT;
     for (int32_t i = 0; i < DTMM_RUN_PIXELS; ++i) {
-      const int8_t *x = first + i / columns * job->in_row + i % columns * stride;
+      const int8_t *x = first + i / columns * job->in_row + i % columns * step;
       sums[i] = dtmm_add_wrapping(sums[i], dot(weights, x, bytes));
     }
     weights += bytes;

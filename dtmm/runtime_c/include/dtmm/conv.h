@@ -17,7 +17,7 @@ typedef struct {
   dtmm_output_params output;
 } dtmm_conv_params;
 
-/** A kernel specialised to one in_stride, for 3x3 and other windows; see dtmm/kernels.h. A program
+/** A kernel specialised to one in_stride and horizontal stride, for any window; see dtmm/kernels.h. A program
  * holds the code of those it names. */
 typedef struct dtmm_conv_kernel dtmm_conv_kernel;
 
@@ -46,7 +46,7 @@ typedef struct {
 
 /** Whether weights->kernel can run this convolution; true where it is NULL. It wants its own
  * in_stride, input rows a multiple of 16 bytes apart, a window that spans less than 128 KiB of the
- * input, a horizontal stride of 1, an output at least as wide and as high as its tile, which spans
+ * input, its own horizontal stride, an output at least as wide and as high as its tile, which spans
  * less than 64 KiB, and channel shifts that are all negative. */
 int dtmm_conv_kernel_fits(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                           const dtmm_tensor *in, const dtmm_tensor *out);
@@ -89,6 +89,26 @@ dtmm_status dtmm_conv_im2col_s8(const dtmm_conv_params *conv, const dtmm_conv_we
 size_t dtmm_conv_im2col_s8_get_buffer_size(const dtmm_conv_params *conv,
                                            const dtmm_conv_weights *weights, const dtmm_tensor *in,
                                            const dtmm_tensor *out);
+
+/** One filter per channel (depth multiplier 1). weights: [kh*kw][in_stride], position by position;
+ * params [C]. Every window pixel must exist in the input view, as for dtmm_conv_dense_s8(); views may
+ * have any strides and no alignment. */
+dtmm_status dtmm_depthwise_conv_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                                   const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
+                                   size_t scratch_size);
+size_t dtmm_depthwise_conv_s8_get_buffer_size(const dtmm_conv_params *conv,
+                                              const dtmm_conv_weights *weights,
+                                              const dtmm_tensor *in, const dtmm_tensor *out);
+
+/** Filters of `groups` equal groups, each on its own range of the input's channels. weights:
+ * [C_out][kh*kw][in_stride], in_stride at least C_in / groups. Windows and views as for
+ * dtmm_depthwise_conv_s8(). */
+dtmm_status dtmm_conv_grouped_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                                 int32_t groups, const dtmm_tensor *in, const dtmm_tensor *out,
+                                 void *scratch, size_t scratch_size);
+size_t dtmm_conv_grouped_s8_get_buffer_size(const dtmm_conv_params *conv,
+                                            const dtmm_conv_weights *weights, int32_t groups,
+                                            const dtmm_tensor *in, const dtmm_tensor *out);
 
 #ifdef __cplusplus
 }
