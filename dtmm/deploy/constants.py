@@ -23,13 +23,13 @@ class StoredLayer:
 
     Attributes:
         weights: int8, flat: also a lookup table [256] or a constant operand [C].
-        index: uint8, flat, empty for dense formats.
+        index: flat, empty for dense formats: uint8, or uint16 where the runs are listed.
         parameters: int32 [C_out, 3]: folded bias, multiplier, shift; empty where there are none.
         in_stride: bytes of a stored filterlet (of a row for a fully connected layer).
     """
 
     weights: npt.NDArray[np.int8]
-    index: npt.NDArray[np.uint8]
+    index: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     parameters: npt.NDArray[np.int32]
     in_stride: int
 

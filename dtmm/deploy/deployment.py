@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from dtmm.deploy.arena import ArenaPlan, plan_arena
 from dtmm.deploy.constants import StoredLayer, other_constants
+from dtmm.deploy.views import view_of
 from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.network.ir import Conv2D, FullyConnected, Op, Shape
 from dtmm.planning.nouns import Layout
@@ -29,10 +30,12 @@ from dtmm.storage.kernel_ids import (
     CONV_GROUPED,
     CONV_IM2COL,
     family,
+    is_listed,
     kernel_ids,
     variant,
 )
 from dtmm.storage.parameters import folded_bias, pack_channel_params
+from dtmm.storage.runs import list_runs
 from dtmm.storage.stored import PARAMETER_BYTES, VECTOR_BYTES, round_up
 
 
@@ -59,7 +62,7 @@ class Deployment:
         layers = self.layers.values()
         return StorageSize(
             weights=sum(layer.weights.size for layer in layers),
-            index=sum(layer.index.size for layer in layers),
+            index=sum(layer.index.nbytes for layer in layers),
             parameters=sum(len(layer.parameters) * PARAMETER_BYTES for layer in layers),
         )
 
@@ -94,6 +97,9 @@ def plan(
         for op in network.ops
         if (stored := _store(network, op, chosen.get(op.name))) is not None
     }
+    for op in convs:
+        if is_listed(chosen[op.name]):
+            layers[op.name] = _listed(network, layout, op, layers[op.name])
     channels = {name: buffer.channels for name, buffer in layout.buffers.items()}
     for op in convs:
         _check_pixels(layout, op, chosen[op.name], layers[op.name])
@@ -163,6 +169,20 @@ def _store(network: QuantizedNetwork, op: Op, kernel: str | None) -> StoredLayer
         )
     stored = weight_format(kernel).encode(weights)
     return StoredLayer(stored.weights, stored.index, parameters, stored.in_stride)
+
+
+def _listed(
+    network: QuantizedNetwork, layout: Layout, op: Conv2D, layer: StoredLayer
+) -> StoredLayer:
+    """The layer with its runs listed for the input's strides."""
+    weights = network.params[op.weight]
+    out_channels, kernel_h, kernel_w, _ = weights.shape
+    view = view_of(layout, op.input, network.tensors[op.input].shape)
+    kept = weights.any(axis=3).reshape(out_channels, -1)
+    runs = list_runs(
+        kept, (kernel_h, kernel_w), op.stride[1], op.dilation, view.row_stride, view.pixel_stride
+    )
+    return replace(layer, index=runs)
 
 
 def _scratch_bytes(network: QuantizedNetwork, op: Conv2D, kernel: str, layer: StoredLayer) -> int:

@@ -38,6 +38,7 @@ class _LayerArrays:
     title: str
     weights: list[int]
     index: list[int]
+    index_bytes: int
     params: list[list[int]]
 
 
@@ -145,6 +146,7 @@ def _arrays(deployment: Deployment, name: str, number: int) -> _LayerArrays:
         # An empty array is not C: a convolution that lost every filterlet keeps one unread byte.
         weights=layer.weights.tolist() or [0],
         index=layer.index.tolist(),
+        index_bytes=layer.index.itemsize,
         params=layer.parameters.tolist(),
     )
 

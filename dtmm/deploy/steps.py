@@ -15,7 +15,7 @@ from dtmm.network import ir
 from dtmm.planning.layout import runs_code
 from dtmm.quantization.parameters import OutputRange, mean_rescale, output_range
 from dtmm.quantization.quantized import QuantizedNetwork
-from dtmm.storage.kernel_ids import family, variant
+from dtmm.storage.kernel_ids import family, is_listed, variant
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def _conv(scope: Scope, op: ir.Conv2D) -> list[str]:
     channels, kernel_h, kernel_w, _ = deployment.network.params[op.weight].shape
     geometry = (kernel_h, kernel_w, *op.stride, *op.dilation, op.padding[0], op.padding[1])
     index = f"dtmm_model_index_{number}" if layer.index.size else "0"
+    masks, stream = ("0", index) if is_listed(deployment.kernels[op.name]) else (index, "0")
     function = f"dtmm_{family(deployment.kernels[op.name])}_s8"
     name = variant(deployment.kernels[op.name])
     run_kernel = "0" if name is None else f"&dtmm_conv_kernel_{name}"
@@ -144,7 +145,8 @@ def _conv(scope: Scope, op: ir.Conv2D) -> list[str]:
         f"static const dtmm_conv_params conv = {{{', '.join(map(str, geometry))}, "
         f"{scope.output(op)}}};",
         f"static const dtmm_conv_weights weights = {{{channels}, {layer.in_stride}, "
-        f"dtmm_model_weights_{number}, {index}, dtmm_model_params_{number}, {run_kernel}, 0}};",
+        f"dtmm_model_weights_{number}, {masks}, dtmm_model_params_{number}, {run_kernel}, "
+        f"{stream}}};",
         scope.tensor("in", op.input),
         scope.tensor("out", op.output),
         f"return {function}(&conv, &weights, {groups}&in, &out, {scratch}, {size});",

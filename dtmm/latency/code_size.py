@@ -12,7 +12,7 @@ from dtmm import runtime_c
 from dtmm.device.build import build_elf
 from dtmm.device.elf import flash_bytes, symbols
 from dtmm.latency.measure import OPERATORS, RUN_KERNELS
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, RUN_VARIANTS
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, RUN_KERNEL_IDS, variant
 
 STEP_BYTES = 200
 """What a generated model spends on one step (its call, its constants), an upper bound of what was
@@ -25,7 +25,7 @@ class CodeSize:
 
     Attributes:
         kernels: per kernel id, what a model saves that does not use it while it uses all others.
-            The two forms of a run kernel are one: whoever uses both is charged twice. The looped
+            The forms of a run kernel are one: whoever uses several is charged for each. The looped
             convolutions are 0, they are shared: every run kernel needs them.
         shared: what remains when it uses none but the copies at its border, and what kernels
             share: an upper bound of everything that is no kernel's own.
@@ -55,9 +55,10 @@ def measure_code_size() -> CodeSize:
         shared = everything - sum(kernels.values())
         _linked((*OPERATORS, "run_kernels"), Path(name))
         sizes = {symbol.name: symbol.size for symbol in symbols(Path(name) / "probe.elf")}
-        for run_kernel in RUN_VARIANTS:
-            size = sizes[f"dtmm_run_{run_kernel}"] + sizes[f"dtmm_conv_kernel_{run_kernel}"]
-            kernels |= {f"{operator}_{run_kernel}": size for operator in (CONV_DENSE, CONV_FWCS)}
+        for kernel in RUN_KERNEL_IDS:
+            run_kernel = variant(kernel)
+            parts = (f"dtmm_run_{run_kernel}", f"dtmm_conv_kernel_{run_kernel}")
+            kernels[kernel] = sum(sizes[part] for part in parts)
     return CodeSize({**kernels, CONV_DENSE: 0, CONV_FWCS: 0}, shared)
 
 

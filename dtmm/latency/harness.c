@@ -34,7 +34,8 @@ enum {
 static const dtmm_conv_kernel *const run_kernels[] = {0, RUN_KERNELS};
 
 typedef struct {
-  int32_t kernel, run_kernel, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int32_t kernel, run_kernel, listed; /* listed: whether its runs are listed ahead */
+  int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
   int32_t pad_top, pad_left, in_halo, out_halo;
   int32_t in_multiple; /* the input's pixel stride is in_channels rounded up to this */
   int32_t in_h, in_w, out_h, out_w, in_channels, out_channels, filterlets, groups;
@@ -150,7 +151,7 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
                                    p->dilation_w, p->pad_top,  p->pad_left, output};
     const int32_t window = p->kernel_h * p->kernel_w * p->in_channels;
     const int32_t stride = p->kernel == CONV_IM2COL ? round_up(window, 16) : in.pixel_stride;
-    const dtmm_conv_weights stored = {p->out_channels, stride, weights,
+    dtmm_conv_weights stored = {p->out_channels, stride, weights,
                                       p->kernel == CONV_FWCS ? masks : 0, params,
                                       run_kernels[p->run_kernel], 0};
     const int32_t positions = p->kernel_h * p->kernel_w;
@@ -159,6 +160,14 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     if (p->kernel == CONV_DENSE) make_weights(p->out_channels * positions, p->in_channels, stride);
     if (p->kernel == CONV_FWCS) make_weights(p->filterlets, p->in_channels, stride);
     if (p->kernel == CONV_FWCS) read_masks(p);
+    if (p->listed) { /* where the operator would list them, which does not write there then */
+      uint16_t *stream = (uint16_t *)(void *)scratch;
+      if (dtmm_conv_list_runs(&conv, &stored, &in, stream, sizeof scratch / 2) == 0) {
+        return DTMM_NO_SPACE;
+      }
+      stored.index = 0;
+      stored.stream = stream;
+    }
     if (p->kernel == CONV_IM2COL) CONV(dtmm_conv_im2col_s8);
     if (p->kernel == CONV_DENSE) CONV(dtmm_conv_dense_s8);
     if (p->kernel == CONV_FWCS) CONV(dtmm_conv_fwcs_s8);

@@ -29,7 +29,14 @@ from dtmm.errors import DtmmError, MeasurementError
 from dtmm.latency import patterns
 from dtmm.latency.table import Cost, LatencyTable, OpShape, Point, describe
 from dtmm.planning.nouns import Buffer
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, RUN_VARIANTS, family, variant
+from dtmm.storage.kernel_ids import (
+    CONV_FWCS,
+    RUN_KERNEL_IDS,
+    RUN_VARIANTS,
+    family,
+    is_listed,
+    variant,
+)
 from dtmm.storage.stored import VECTOR_BYTES
 from dtmm.sweep import ResultsStore, SweepError, run_sweep
 
@@ -55,10 +62,7 @@ OPERATORS = (
 )
 """Operators in the order of harness.c's enum."""
 
-KERNELS = (
-    *OPERATORS,
-    *(f"{operator}_{name}" for operator in (CONV_DENSE, CONV_FWCS) for name in RUN_VARIANTS),
-)
+KERNELS = (*OPERATORS, *RUN_KERNEL_IDS)
 """Kernel ids that can be measured."""
 
 
@@ -292,6 +296,7 @@ def _fields(point: Point, masks: int, seed: int) -> list[int]:
     fields = [
         OPERATORS.index(family(point.kernel)),
         0 if run_kernel is None else 1 + RUN_VARIANTS.index(run_kernel),
+        int(is_listed(point.kernel)),
         *shape.kernel,
         *shape.stride,
         *shape.dilation,

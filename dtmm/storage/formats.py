@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dtmm.errors import UnsupportedError
 from dtmm.storage.dense import (
@@ -17,7 +17,8 @@ from dtmm.storage.dense import (
     im2col_stride,
 )
 from dtmm.storage.fwcs import Fwcs, decode_fwcs, encode_fwcs, fwcs_size
-from dtmm.storage.kernel_ids import family
+from dtmm.storage.kernel_ids import family, is_listed
+from dtmm.storage.scratch import run_entries
 from dtmm.storage.stored import VECTOR_BYTES, Int8Array, Kernel, StorageSize, round_up
 
 Stored = Dense | Fwcs
@@ -91,4 +92,15 @@ def weight_format(kernel_id: str) -> WeightFormat:
         raise UnsupportedError(
             f"no weight format for kernel {kernel_id!r}: expected one of {', '.join(FORMATS)}"
         )
-    return FORMATS[family(kernel_id)]
+    stored = FORMATS[family(kernel_id)]
+    return _listed(kernel_id, stored) if is_listed(kernel_id) else stored
+
+
+def _listed(kernel_id: str, fwcs: WeightFormat) -> WeightFormat:
+    """FWCS whose index is replaced by the list of its runs (an upper bound, known from counts)."""
+
+    def size(kept: int, c_out: int, kernel: Kernel, c_in: int) -> StorageSize:
+        entries = run_entries(kernel_id, kept, c_out, kernel)
+        return replace(fwcs.size(kept, c_out, kernel, c_in), index=2 * entries)
+
+    return replace(fwcs, size=size)

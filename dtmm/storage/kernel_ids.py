@@ -1,7 +1,9 @@
 """Kernel ids: one concrete implementation of an operator each, and which of them fit a layer.
 
 "conv_dense" and "conv_fwcs" take any shape; "conv_fwcs_c64_1x8" is the run kernel for pixels 64
-bytes apart that computes tiles of 1 x 8 output pixels (dtmm/runtime_c/generate/run_kernels.py).
+bytes apart that computes tiles of 1 x 8 output pixels (dtmm/runtime_c/generate/run_kernels.py), and
+"conv_fwcs_c64_1x8_listed" the same kernel with its runs listed ahead, in flash: it needs no scratch
+memory and fewer cycles, but 2 bytes for each run instead of a bit for each position.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ CONV_GROUPED = "conv_grouped"
 RUN_VARIANTS = tuple(kernel.name for kernel in RUN_KERNELS)
 """What a run kernel is specialised to: dtmm_conv_kernel_<variant> in C."""
 
+_LISTED = "_listed"
 _FAMILIES = (CONV_DENSE, CONV_FWCS)
 
 
@@ -26,7 +29,12 @@ def family(kernel_id: str) -> str:
 
 def variant(kernel_id: str) -> str | None:
     """The run kernel behind a kernel id: `c64_1x8` of `conv_fwcs_c64_1x8`; None: looped."""
-    return kernel_id[len(family(kernel_id)) + 1 :] or None
+    return kernel_id.removesuffix(_LISTED)[len(family(kernel_id)) + 1 :] or None
+
+
+def is_listed(kernel_id: str) -> bool:
+    """Whether the runs of its weights lie in flash."""
+    return kernel_id.endswith(_LISTED)
 
 
 def stride_w(kernel_id: str) -> int:
@@ -55,6 +63,17 @@ def run_variant(in_stride: int, stride_w: int, out_hw: tuple[int, int]) -> str |
 def kernel_ids(
     family_id: str, in_stride: int, stride_w: int, out_hw: tuple[int, int]
 ) -> tuple[str, ...]:
-    """Every kernel of a family that can run a convolution, the looped one first."""
+    """Every kernel of a family that can run a convolution: looped, listed, run kernel."""
     name = run_variant(in_stride, stride_w, out_hw)
-    return (family_id,) if name is None else (family_id, f"{family_id}_{name}")
+    if name is None:
+        return (family_id,)
+    listed = (f"{family_id}_{name}{_LISTED}",) if family_id == CONV_FWCS else ()
+    return (family_id, *listed, f"{family_id}_{name}")
+
+
+RUN_KERNEL_IDS = tuple(
+    f"{family_id}_{name}{suffix}"
+    for family_id, suffix in ((CONV_DENSE, ""), (CONV_FWCS, ""), (CONV_FWCS, _LISTED))
+    for name in RUN_VARIANTS
+)
+"""All kernel ids of run kernels."""

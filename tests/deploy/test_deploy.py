@@ -129,6 +129,22 @@ def test_a_dense_kernel_may_run_pruned_weights() -> None:
     assert deployment.size.index == 0
 
 
+def test_runs_may_be_listed_in_flash(toolchain: None) -> None:
+    network, deployment, images = quantized("residual")
+    fwcs = {name for name, kernel in deployment.kernels.items() if kernel.startswith("conv_fwcs_c")}
+    assert fwcs
+    kernels = {name: deployment.kernels[name] + "_listed" for name in fwcs}
+    listed = plan(network, deployment.layout, kernels)
+    assert listed.size.index > deployment.size.index
+    assert {name for name in fwcs if listed.scratch[name]} == set()
+    want = run(network, images[:2])
+    assert np.array_equal(HostModel(listed).run(images[:2]), want)
+    measured, before = (run_on_device(each, images[:2]) for each in (listed, deployment))
+    assert np.array_equal(measured.outputs, want)
+    assert measured.flash["index"] == listed.size.index
+    assert measured.instructions < before.instructions
+
+
 def test_a_kernel_that_does_not_fit_is_refused() -> None:
     network, deployment, _ = quantized("vgg")
     with pytest.raises(UnsupportedError, match="second"):

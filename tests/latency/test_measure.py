@@ -70,7 +70,7 @@ def test_points_add_up_to_the_network(
         cost, step = table.cost(point), steps[name]
         # a step also makes its tensors' views, and a pattern, which decides on runs, is one of many
         assert cost.cycles == pytest.approx(step.cycles, rel=0.03, abs=100), name
-        assert cost.instructions == pytest.approx(step.instructions, rel=0.03, abs=50), name
+        assert cost.instructions == pytest.approx(step.instructions, rel=0.03, abs=80), name
     total = sum(table.cost(point).cycles for point in points.values())
     assert total == pytest.approx(sum(steps[name].cycles for name in points), rel=0.02)
 

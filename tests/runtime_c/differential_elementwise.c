@@ -1,7 +1,8 @@
-/* As differential.c, for the operators that scale, look up or move values. */
+/* As differential.c, for depthwise and grouped convolutions and for the operators that scale, look up
+ * or move values. */
 #include "differential.h"
 
-enum { MUL, MUL_BROADCAST, ADD_BROADCAST, LOOKUP, SOFTMAX, CONCAT, PAD, STRIDED_SLICE, KINDS };
+enum { MUL, MUL_BROADCAST, ADD_BROADCAST, LOOKUP, SOFTMAX, CONCAT, PAD, STRIDED_SLICE, GROUPED, DEPTHWISE, KINDS };
 
 static dtmm_status multiply(uint32_t kind, const dtmm_tensor *a, const dtmm_tensor *b,
                             const dtmm_tensor *out) {
@@ -52,7 +53,38 @@ static dtmm_status concat(int32_t h, int32_t w) {
   return dtmm_concat_s8((int8_t)pick(-128, 127), in, count, &out);
 }
 
+static dtmm_status grouped(uint32_t kind) {
+  static const int32_t kernels[][2] = {{3, 3}, {1, 1}, {3, 3}, {5, 5}, {2, 3}, {1, 7}};
+  const int32_t *k = kernels[pick(0, 5)], halo = pick(0, 2), h = pick(1, 5), w = pick(1, 9);
+  const int32_t groups = kind == DEPTHWISE ? channels(13) : pick(1, 4);
+  const int32_t inputs = kind == DEPTHWISE ? 1 : channels(7);
+  const int32_t outputs = kind == DEPTHWISE ? 1 : pick(1, 3);
+  const dtmm_conv_params conv = {k[0], k[1], pick(1, 2), pick(1, 2), 1, 1, pick(0, halo),
+                                 pick(0, halo), output()};
+  const int32_t in_h = (h - 1) * conv.stride_h + k[0] - conv.pad_top;
+  const int32_t in_w = (w - 1) * conv.stride_w + k[1] - conv.pad_left;
+  const dtmm_tensor in = view(in_h > 1 ? in_h : 1, in_w > 1 ? in_w : 1, groups * inputs, halo, 0);
+  const dtmm_tensor out = view(h, w, groups * outputs, pick(0, 1), 0);
+  const int32_t stride = (kind == DEPTHWISE ? groups : inputs) + pick(0, 5);
+  const int32_t units = k[0] * k[1] * (kind == DEPTHWISE ? 1 : out.channels);
+  dtmm_channel_params *params =
+      (dtmm_channel_params *)(void *)allocate(sizeof *params * (size_t)out.channels);
+  for (int32_t i = 0; i < out.channels; ++i) {
+    params[i].bias = pick(-200000, 200000);
+    params[i].multiplier = (1 << 30) + pick(0, (1 << 30) - 1);
+    params[i].shift = pick(0, 20) ? pick(-16, -6) : pick(-1, 3);
+  }
+  const dtmm_conv_weights weights = {.out_channels = out.channels,
+                                     .in_stride = stride,
+                                     .weights = allocate((size_t)(units * stride)),
+                                     .params = params};
+  if (used > POOL) return DTMM_UNSUPPORTED;
+  return kind == DEPTHWISE ? dtmm_depthwise_conv_s8(&conv, &weights, &in, &out, NULL, 0)
+                           : dtmm_conv_grouped_s8(&conv, &weights, groups, &in, &out, NULL, 0);
+}
+
 static dtmm_status run(uint32_t kind) {
+  if (kind == GROUPED || kind == DEPTHWISE) return grouped(kind);
   const int32_t h = pick(1, 7), w = pick(1, 7), c = channels(13);
   if (kind == CONCAT) return concat(h, w);
   const dtmm_tensor in = view(h, w, c, pick(0, 1), 0);

@@ -137,15 +137,14 @@ size_t dtmm_conv_fwcs_s8_get_buffer_size(const dtmm_conv_params *conv,
 dtmm_status dtmm_conv_fwcs_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                               const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
                               size_t scratch_size) {
-  if (!dtmm_conv_is_valid(conv, weights, in, out) || weights->index == NULL ||
+  const int listed = weights->kernel != NULL && weights->stream != NULL;
+  if (!dtmm_conv_is_valid(conv, weights, in, out) || (weights->index == NULL && !listed) ||
       !dtmm_conv_is_vectorisable(conv, weights, in)) {
     return DTMM_BAD_ARGUMENT;
   }
   const size_t positions = (size_t)(conv->kernel_h * conv->kernel_w);
   const size_t words = scratch_size / sizeof(uint16_t);
-  if (weights->kernel != NULL && weights->stream != NULL) {
-    return dtmm_conv_runs(conv, weights, in, out, NULL, 0);
-  }
+  if (listed) return dtmm_conv_runs(conv, weights, in, out, NULL, 0);
   if (words < 1 || (weights->kernel == NULL && words < positions)) return DTMM_NO_SPACE;
   if (scratch == NULL || !dtmm_aligned4(scratch)) return DTMM_BAD_ARGUMENT;
   if (weights->kernel != NULL) return dtmm_conv_runs(conv, weights, in, out, scratch, words);

@@ -33,7 +33,8 @@ typedef struct dtmm_conv_kernel dtmm_conv_kernel;
  *            this in_stride: faster, where dtmm_conv_kernel_fits().
  *   stream   for a kernel only: NULL, or what dtmm_conv_list_runs() makes of `index` for this input's
  *            strides, ahead of time: it takes flash (2 bytes for each run, each filter without any,
- *            and the end), saves scratch memory and the time to list the runs in every call. */
+ *            and the end), saves scratch memory and the time to list the runs in every call. With
+ *            it, index may be NULL. */
 typedef struct {
   int32_t out_channels;
   int32_t in_stride;
