@@ -14,7 +14,7 @@ from dtmm.device.elf import flash_bytes, symbols
 from dtmm.latency.measure import OPERATORS, RUN_KERNELS
 from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, RUN_KERNEL_IDS, variant
 
-STEP_BYTES = 200
+STEP_BYTES = 224
 """What a generated model spends on one step (its call, its constants), an upper bound of what was
 seen. A model's real code is read off its ELF once it is built; the report gives both."""
 

@@ -11,12 +11,14 @@ from dtmm.errors import ConfigError
 from dtmm.models.checkpoint import load_checkpoint, save_checkpoint, shipped_checkpoint
 from dtmm.models.mlperf_tiny import DSCNN, MobileNetV1, ResNet8
 from dtmm.models.resnet import ResNet
+from dtmm.models.squeezenet import SqueezeNet
 from dtmm.models.vgg import VGG
 
 MODELS: Mapping[str, Callable[[int, int], nn.Module]] = {
     "resnet12": ResNet,
     "tiny_resnet": lambda channels, classes: ResNet(channels, classes, widths=(8, 16)),
     "vgg11": VGG,
+    "squeezenet": SqueezeNet,
     "resnet8": ResNet8,
     "ds_cnn": DSCNN,
     "mobilenet_v1_025": MobileNetV1,

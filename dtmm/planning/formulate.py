@@ -20,7 +20,7 @@ from dtmm.planning.points import conv_points, deciding_group, kind_of, op_point,
 from dtmm.planning.sizes import conv_flash, depthwise_flash, fully_connected_flash
 from dtmm.planning.unit_loss import unit_losses
 from dtmm.pruning.importance import Importance
-from dtmm.scheduler.problem import Budgets, Group, Layer, MemoryStep, Problem
+from dtmm.scheduler.problem import Budgets, Concat, Group, Layer, MemoryStep, Problem
 
 Floats = npt.NDArray[np.float64]
 
@@ -119,6 +119,10 @@ class _Formulation:
             fixed_flash=fixed_flash + self._other_code(),
             fixed_sram=fixed_sram,
             kernel_code={kernel: float(self._code(kernel)) for kernel in sorted(used)},
+            concats=tuple(
+                Concat(self.group_index[name], tuple(self.group_index[s] for s in segments))
+                for name, segments in self.choices.segments.items()
+            ),
         )
 
     def _cost(self, point: Point) -> Cost:

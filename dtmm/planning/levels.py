@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,10 +99,22 @@ class ConvChoices:
 
 @dataclass(frozen=True)
 class Choices:
-    """All choices of a network: channel counts [n] per group (descending), options per conv."""
+    """All choices of a network.
+
+    Attributes:
+        levels: channel counts [n] per group, descending.
+        convs: options per convolution.
+        segments: per virtual group (a concatenation) the groups that it holds one after the other;
+            its levels are the sums that theirs can reach.
+    """
 
     levels: Mapping[str, Ints]
     convs: Mapping[str, ConvChoices]
+    segments: Mapping[str, tuple[str, ...]]
+
+    def decided(self, group: str) -> bool:
+        """Whether a group's level is a choice of its own: neither the only one nor a sum."""
+        return len(self.levels[group]) > 1 and group not in self.segments
 
 
 def choices(folded: Network, levels: Levels) -> Choices:
@@ -117,7 +129,13 @@ def choices(folded: Network, levels: Levels) -> Choices:
     groups = channel_groups(folded)
     fixed = {op.output for op in folded.ops if isinstance(op, FullyConnected)}
     fixed |= _pinned_outputs(folded, levels)
-    per_group = {group.name: _group_levels(group, fixed, levels) for group in groups}
+    per_group: dict[str, Ints] = {}
+    for group in groups:  # a concatenation comes after its segments
+        per_group[group.name] = (
+            _sums([per_group[name] for name in group.segments])
+            if group.segments
+            else _group_levels(group, fixed, levels)
+        )
     group_of = {tensor: group.name for group in groups for tensor in group.tensors}
     convs = {}
     for conv in folded.convs():
@@ -156,7 +174,8 @@ def choices(folded: Network, levels: Levels) -> Choices:
             counts[:, of_option],
             allowed,
         )
-    return Choices(per_group, convs)
+    segments = {group.name: group.segments for group in groups if group.segments}
+    return Choices(per_group, convs, segments)
 
 
 def _pinned_outputs(folded: Network, levels: Levels) -> set[str]:
@@ -168,6 +187,15 @@ def _pinned_outputs(folded: Network, levels: Levels) -> set[str]:
                 + ", ".join(outputs)
             )
     return {outputs[name] for name in levels.pinned}
+
+
+def _sums(segments: Sequence[Ints]) -> Ints:
+    """[n] descending: the sums of one level of each segment. A group that stands twice counts
+    twice, at the same level: the sums that only different levels would make are never chosen."""
+    sums = np.zeros(1, dtype=np.int64)
+    for levels in segments:
+        sums = np.unique(np.add.outer(sums, levels))
+    return sums[::-1]
 
 
 def _group_levels(group: ChannelGroup, fixed: set[str], levels: Levels) -> Ints:

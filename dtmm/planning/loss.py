@@ -26,7 +26,7 @@ class LossTables:
     """Estimated increase of the mean cross-entropy, in nats.
 
     Attributes:
-        groups: per channel group [n], by level.
+        groups: per channel group [n], by level; 0 for virtual groups, whose segments are charged.
         convs: per convolution [nj, nk], by output level and filterlet option, over what
             `groups` already charges.
     """
@@ -53,7 +53,10 @@ def loss_tables(
 def sum_of_scores(options: Choices, importance: Importance) -> LossTables:
     """The plain sum: what the paper does with first-order Taylor scores."""
     groups = {
-        name: _group_loss(name, counts, importance) for name, counts in options.levels.items()
+        name: _group_loss(name, counts, importance)
+        if options.decided(name)
+        else np.zeros(len(counts))
+        for name, counts in options.levels.items()
     }
     convs = {name: _conv_loss(name, options, importance) for name in options.convs}
     return LossTables(groups, convs)
@@ -82,8 +85,6 @@ def _checked(where: str, scores: Floats | None, shape: tuple[int, ...]) -> Float
 
 
 def _group_loss(group: str, counts: npt.NDArray[np.int64], importance: Importance) -> Floats:
-    if len(counts) == 1:
-        return np.zeros(1)
     scores = channel_scores(importance, group, int(counts[0]))
     return np.array([scores[~kept_channels(scores, int(count))].sum() for count in counts])
 

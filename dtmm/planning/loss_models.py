@@ -29,7 +29,7 @@ def measured(sensitivity: Sensitivity) -> LossModel:
     def tables(options: Choices, importance: Importance) -> LossTables:
         groups = {name: np.zeros(len(counts)) for name, counts in options.levels.items()}
         for name, counts in options.levels.items():
-            if len(counts) > 1:
+            if options.decided(name):
                 curve = _curve(sensitivity.groups, "channel group", name, int(counts[0]))
                 groups[name] = curve.at(f"channel group {name!r}", counts / counts[0])
         convs = {}

@@ -93,7 +93,7 @@ def required_points(folded: Network, layout: Layout, levels: Levels) -> tuple[Po
 
 def deciding_group(layout: Layout, op: Op) -> str:
     """The channel group that decides what an operator other than a convolution costs."""
-    tensor = op_inputs(op)[0]
+    tensor = op.output if isinstance(op, Concat) else op_inputs(op)[0]
     group = layout.buffers[layout.tensor_buffer[tensor]].group
     if group is None:
         raise DtmmError(f"tensor {tensor!r}, read by {op.name!r}, belongs to no channel group")
@@ -115,12 +115,10 @@ def op_point(folded: Network, shape: OpShape, op: Op, channels: int) -> Point:
     """The point of any other operator whose (first) input keeps `channels`.
 
     A fully connected layer reads in_hw pixels of `channels` each, and keeps all its outputs. A
-    Concat, whose channels are never pruned, is charged as if it copied all its operands.
+    Concat is charged as if it copied all its operands, `channels` together.
     """
-    out = channels
-    if isinstance(op, FullyConnected | Concat):
-        out = folded.tensors[op.output][-1]
-    return Point(shape, shape.kind, out if isinstance(op, Concat) else channels, out)
+    out = folded.tensors[op.output][-1] if isinstance(op, FullyConnected) else channels
+    return Point(shape, shape.kind, channels, out)
 
 
 def op_shape(folded: Network, layout: Layout, op: Op) -> OpShape:

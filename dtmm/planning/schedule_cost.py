@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dtmm.network.groups import channel_groups
 from dtmm.network.ir import Conv2D, Network
 from dtmm.planning.kernels import kernel_size
 from dtmm.planning.nouns import Layout
@@ -18,7 +19,8 @@ def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedu
     inputs = source.channels
     if source.group is not None:
         inputs = schedule.channels.get(source.group, inputs)
-    outputs = schedule.channels[target.group] if target.group else target.channels
+    group = next(g for g in channel_groups(folded) if conv.output in g.tensors)
+    outputs = schedule.channels[group.name]  # the buffer may be that of a whole concatenation
     kernel = schedule.kernels[conv.name]
     if kernel == CONV_GROUPED:
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dtmm.errors import DtmmError
-from dtmm.network.groups import channel_groups
+from dtmm.network.groups import channel_groups, whole_masks
 from dtmm.network.ir import Conv2D, Network
 from dtmm.planning.kernels import kernel_size
 from dtmm.planning.loss import channel_scores, filterlet_scores
@@ -30,14 +30,19 @@ def select(network: Network, importance: Importance, schedule: Schedule) -> Sele
         DtmmError: the schedule or the scores do not fit the network.
     """
     groups = channel_groups(network)
-    channels: dict[str, Bools] = {}
+    chosen: dict[str, Bools] = {}
     for group in groups:
         count = _count("channels", schedule.channels, group.name, 1, group.channels)
-        if count == group.channels:
-            channels[group.name] = np.ones(count, dtype=np.bool_)
-        else:
+        if count < group.channels and not group.segments:
             scores = channel_scores(importance, group.name, group.channels)
-            channels[group.name] = kept_channels(scores, count)
+            chosen[group.name] = kept_channels(scores, count)
+    channels = whole_masks(groups, chosen)
+    for group in groups:
+        if (kept := int(channels[group.name].sum())) != schedule.channels[group.name]:
+            raise DtmmError(
+                f"schedule keeps {schedule.channels[group.name]} channels of {group.name!r}, "
+                f"expected the {kept} of its segments: {', '.join(group.segments)}"
+            )
     group_of = {tensor: group.name for group in groups for tensor in group.tensors}
     filterlets = {
         conv.name: _filterlet_mask(

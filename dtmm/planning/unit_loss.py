@@ -23,14 +23,15 @@ def unit_losses(options: Choices, importance: Importance) -> LossTables:
     Raises:
         DtmmError: scores are missing, mis-shaped, negative or not finite.
     """
-    groups = {name: _group(name, n, importance) for name, n in options.levels.items()}
+    groups = {
+        name: _group(name, counts, importance) if options.decided(name) else np.zeros(len(counts))
+        for name, counts in options.levels.items()
+    }
     convs = {name: _conv(name, options, importance) for name in options.convs}
     return LossTables(groups, convs)
 
 
 def _group(group: str, counts: npt.NDArray[np.int64], importance: Importance) -> Floats:
-    if len(counts) == 1:
-        return np.zeros(1)
     scores = channel_scores(importance, group, int(counts[0]))
     removed = (scores[~kept_channels(scores, int(count))] for count in counts)
     return np.array([each.max(initial=0.0) for each in removed])

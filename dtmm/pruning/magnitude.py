@@ -29,7 +29,7 @@ def magnitude(network: Network, batches: Iterable[Batch] = ()) -> Importance:
     filterlets = {op.name: shares[op.name] for op in network.convs()}
     channels: dict[str, Floats] = {}
     for group in channel_groups(network):
-        if group.prunable:
+        if group.prunable and not group.segments:
             made = [shares[name].reshape(group.channels, -1) for name in group.producers]
             channels[group.name] = np.mean([units.sum(axis=1) for units in made], axis=0)
     return Importance(

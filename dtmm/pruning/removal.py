@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.errors import DtmmError
-from dtmm.network.groups import ChannelGroup, channel_groups
+from dtmm.network.groups import ChannelGroup, channel_groups, whole_masks
 from dtmm.network.ir import (
     BatchNorm,
     Binary,
@@ -45,13 +45,13 @@ def remove(network: Network, selection: Selection) -> Network:
             removed channels in a group that must stay whole (network inputs and outputs).
     """
     groups = channel_groups(network)
-    _check_channels(groups, selection.channels)
+    masks = whole_masks(groups, selection.channels)
+    _check_channels(groups, selection.channels, masks)
     kept = {
-        tensor: _repeat(selection.channels[group.name], shape[-1])
+        tensor: _repeat(masks[group.name], network.tensors[tensor][-1])
         for group in groups
-        if group.name in selection.channels
+        if not masks[group.name].all()
         for tensor in group.tensors
-        for shape in [network.tensors[tensor]]
     }
     tensors = {name: _narrow(shape, kept.get(name)) for name, shape in network.tensors.items()}
     pruned = _prune_filterlets(network, selection.filterlets)
@@ -108,7 +108,9 @@ def _narrow_params(network: Network, kept: Mapping[str, Mask]) -> dict[str, Arra
     return params
 
 
-def _check_channels(groups: tuple[ChannelGroup, ...], masks: Mapping[str, Mask]) -> None:
+def _check_channels(
+    groups: tuple[ChannelGroup, ...], masks: Mapping[str, Mask], whole: Mapping[str, Mask]
+) -> None:
     by_name = {group.name: group for group in groups}
     for name, mask in masks.items():
         group = by_name.get(name)
@@ -125,4 +127,9 @@ def _check_channels(groups: tuple[ChannelGroup, ...], masks: Mapping[str, Mask])
             raise DtmmError(
                 f"channel mask of group '{name}' removes {int((~mask).sum())} channels, "
                 "expected 0: it holds an input or output of the network"
+            )
+        if group.segments and not np.array_equal(mask, whole[name]):
+            raise DtmmError(
+                f"channel mask of group '{name}' is not that of its segments one after the other: "
+                f"{', '.join(group.segments)}"
             )

@@ -65,12 +65,13 @@ class Executor(nn.Module):
 
     @cached_property
     def _group_of(self) -> dict[str, str]:
-        return {t: group.name for group in self.groups if group.prunable for t in group.tensors}
+        return {t: group.name for group in self.groups for t in group.tensors}
 
     def gates(self) -> dict[str, Tensor]:
-        """A gate of ones, [C] float32 with gradient, for every prunable channel group."""
-        prunable = [group for group in self.groups if group.prunable]
-        return {group.name: torch.ones(group.channels, requires_grad=True) for group in prunable}
+        """A gate of ones, [C] float32 with gradient, for every prunable channel group but virtual
+        ones, whose gate is that of their segments."""
+        own = [group for group in self.groups if group.prunable and not group.segments]
+        return {group.name: torch.ones(group.channels, requires_grad=True) for group in own}
 
     def forward(
         self,
@@ -88,6 +89,8 @@ class Executor(nn.Module):
                 removal, and its gradient is the first-order term of that removal.
             watch: called with every tensor as it is computed.
         """
+        if gates is not None:
+            gates = self._with_virtual(gates)
         values = {self.network.inputs[0]: x}
         if watch is not None:
             watch(self.network.inputs[0], x)
@@ -103,8 +106,18 @@ class Executor(nn.Module):
                     values.pop(name, None)
         return values[self.network.outputs[0]]
 
+    def _with_virtual(self, gates: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Also the gates of concatenations; segments without a gate have one of ones."""
+        every = dict(gates)
+        channels = {group.name: group.channels for group in self.groups}
+        for group in self.groups:
+            if every.keys() & set(group.segments):
+                parts = [every.get(name, torch.ones(channels[name])) for name in group.segments]
+                every[group.name] = torch.cat(parts)
+        return every
+
     def _gated(self, tensor: str, value: Tensor, gates: Mapping[str, Tensor]) -> Tensor:
-        gate = gates.get(self._group_of.get(tensor, ""))
+        gate = gates.get(self._group_of[tensor])
         if gate is None:
             return value
         if value.ndim == 4:

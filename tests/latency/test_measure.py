@@ -12,7 +12,7 @@ from dtmm.device.protocol import Line
 from dtmm.errors import MeasurementError
 from dtmm.latency import LatencyTable, OpShape, Point, measure
 from dtmm.latency.measure import from_row, measure_points, to_row
-from dtmm.network.ir import Conv2D, Network, op_inputs
+from dtmm.network.ir import Concat, Conv2D, Network, op_inputs
 from dtmm.planning.points import op_point, op_shape
 from dtmm.storage import dense_scratch, fwcs_scratch, im2col_scratch
 from dtmm.storage.kernel_ids import family, variant
@@ -41,7 +41,8 @@ def points(network: Network, deployment: Deployment) -> dict[str, Point]:
             filterlets = kept if family(kernel) == "conv_fwcs" else every
             asked[op.name] = Point(shape, kernel, c_in * op.groups, c_out, filterlets)
         else:
-            channels = network.tensors[op_inputs(op)[0]][-1]
+            deciding = op.output if isinstance(op, Concat) else op_inputs(op)[0]
+            channels = network.tensors[deciding][-1]
             asked[op.name] = op_point(network, shape, op, channels)
     return asked
 
@@ -68,9 +69,9 @@ def test_points_add_up_to_the_network(
     steps = {step.name: step for step in measured.steps}
     for name, point in points.items():
         cost, step = table.cost(point), steps[name]
-        # a step also makes its tensors' views, and a pattern, which decides on runs, is one of many
-        assert cost.cycles == pytest.approx(step.cycles, rel=0.03, abs=100), name
-        assert cost.instructions == pytest.approx(step.instructions, rel=0.03, abs=80), name
+        # a step also makes its tensors' views; runs hang on the pattern, a softmax on the data
+        assert cost.cycles == pytest.approx(step.cycles, rel=0.04, abs=100), name
+        assert cost.instructions == pytest.approx(step.instructions, rel=0.04, abs=80), name
     total = sum(table.cost(point).cycles for point in points.values())
     assert total == pytest.approx(sum(steps[name].cycles for name in points), rel=0.02)
 

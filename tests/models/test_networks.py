@@ -41,7 +41,19 @@ def mobilenet_counts() -> tuple[int, int]:
     return weights + 2 * 256, macs + 2 * 256
 
 
+def squeezenet_counts() -> tuple[int, int]:
+    """(weights, MACs) of SqueezeNet 1.1 on 32x32 pixels, from table 1 of its paper."""
+    weights, macs, channels, size = 27 * 64, 27 * 64 * 32 * 32, 64, 32
+    fires = [(16, 64)] * 2 + [(32, 128)] * 2 + [(48, 192)] * 2 + [(64, 256)] * 2
+    for n, (squeezed, expanded) in enumerate(fires):
+        size //= 2 if n in (0, 2, 4) else 1
+        layer = channels * squeezed + 10 * squeezed * expanded
+        weights, macs, channels = weights + layer, macs + layer * size * size, 2 * expanded
+    return weights + 10 * channels, macs + 10 * channels
+
+
 CASES = {
+    "squeezenet": ((3, 32, 32), 10, *squeezenet_counts()),
     "vgg11": ((3, 32, 32), 10, *vgg_counts()),
     # published: 12.5, 2.7 and 7.5 million MACs
     "resnet8": ((3, 32, 32), 10, 77_360, 12_501_632),
@@ -71,7 +83,7 @@ def test_weights_and_macs(name: str) -> None:
     assert (sum(layer.weight.numel() for layer in layers(module)), found) == (weights, macs)
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet8"])
+@pytest.mark.parametrize("name", CASES)
 def test_the_reader_computes_what_the_module_does(name: str) -> None:
     shape, classes, *_ = CASES[name]
     torch.manual_seed(5)

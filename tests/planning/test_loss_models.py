@@ -24,7 +24,7 @@ def options() -> Choices:
     kept = np.array([[8, 6, 4], [4, 3, 2], [2, 2, 1]])
     conv = ConvChoices("image", "g", ("dense", "fwcs", "fwcs"), kept, np.ones((1, 3, 3), bool))
     levels = {"image": np.array([3]), "g": np.array([4, 2, 1])}
-    return Choices(levels, {"conv": conv})
+    return Choices(levels, {"conv": conv}, {})
 
 
 def _sensitivity() -> Sensitivity:

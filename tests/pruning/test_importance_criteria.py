@@ -16,7 +16,7 @@ from dtmm.pruning.magnitude import magnitude
 from dtmm.pruning.taylor import taylor
 from dtmm.pruning.taylor_squared import taylor_squared
 from dtmm.training.executor import Executor
-from tests.training.networks import Builder, residual, vgg
+from tests.training.networks import Builder, residual, squeeze, vgg
 
 
 def _batches(network: Network, count: int, size: int, seed: int = 0):
@@ -106,11 +106,13 @@ def test_batches_are_aggregated_as_documented(criterion):
 
 
 @pytest.mark.parametrize("criterion", [taylor, taylor_squared, magnitude])
-@pytest.mark.parametrize("build", [residual, vgg])
+@pytest.mark.parametrize("build", [residual, vgg, squeeze])
 def test_every_unit_has_a_finite_score(criterion, build):
     network = build()
     scores = criterion(network, list(_batches(network, 2, 4)))
-    groups = {g.name: g.channels for g in channel_groups(network) if g.prunable}
+    groups = {
+        g.name: g.channels for g in channel_groups(network) if g.prunable and not g.segments
+    }
     assert {name: v.shape for name, v in scores.channels.items()} == {
         name: (channels,) for name, channels in groups.items()
     }

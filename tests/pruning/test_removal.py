@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtmm.errors import DtmmError
-from dtmm.network.groups import channel_groups
+from dtmm.network.groups import channel_groups, whole_masks
 from dtmm.network.ir import Network
 from dtmm.planning.nouns import Selection
 from dtmm.pruning.counts import kept_counts
 from dtmm.pruning.removal import remove
 from dtmm.training.executor import Executor
-from tests.training.networks import residual, vgg
+from tests.training.networks import residual, squeeze, vgg
 
 
 def random_selection(network: Network, keep: float, seed: int) -> Selection:
     rng = np.random.default_rng(seed)
     channels = {}
-    for group in channel_groups(network):
+    groups = channel_groups(network)
+    for group in groups:
         mask = rng.random(group.channels) < (keep if group.prunable else 2.0)
         mask[rng.integers(group.channels)] = True
         channels[group.name] = mask
@@ -31,7 +32,7 @@ def random_selection(network: Network, keep: float, seed: int) -> Selection:
         op.name: rng.random((*network.params[op.weight].shape[:3], 1)) < keep
         for op in network.convs()
     }
-    return Selection(channels, filterlets)
+    return Selection(whole_masks(groups, channels), filterlets)
 
 
 def masked_logits(network: Network, selection: Selection, x: torch.Tensor) -> np.ndarray:
@@ -47,7 +48,7 @@ def masked_logits(network: Network, selection: Selection, x: torch.Tensor) -> np
 
 @settings(max_examples=25, deadline=None)
 @given(
-    build=st.sampled_from([residual, vgg]),
+    build=st.sampled_from([residual, vgg, squeeze]),
     keep=st.sampled_from([0.3, 0.6, 1.0]),
     seed=st.integers(0, 2**31),
 )

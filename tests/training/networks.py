@@ -12,6 +12,7 @@ from dtmm.network.ir import (
     Add,
     AveragePool2D,
     BatchNorm,
+    Concat,
     Conv2D,
     DepthwiseConv2D,
     FullyConnected,
@@ -164,3 +165,21 @@ def vgg(seed: int = 0, size: int = 8, c_in: int = 1, widths: tuple[int, int] = (
     x = b.pool("pool2", b.unit("conv2", x, widths[1]), kind=AveragePool2D)
     hidden = b.fc("hidden", b.flatten(x), 14, Activation.RELU)
     return b.build("vgg", b.fc("classifier", hidden, 10))
+
+
+def squeeze(seed: int = 0, size: int = 8, c_in: int = 1) -> Network:
+    """Two fire modules, then a concatenation of the second with its own squeezed channels, which a
+    convolution reads as well: a concatenation within a concatenation, a segment with two readers.
+    """
+    b = Builder(seed, (1, size, size, c_in))
+    x = b.unit("stem", "x", 8)
+    for n, widths in enumerate(((6, 5), (10, 7)), 1):
+        narrow = b.unit(f"squeeze{n}", x, 4, kernel=1)
+        parts = [
+            b.unit(f"expand{n}_{k}", narrow, w, kernel=k)
+            for k, w in zip((1, 3), widths, strict=True)
+        ]
+        x = b.append(Concat(f"fire{n}", tuple(parts), f"fire{n}"))
+        x = b.pool(f"pool{n}", x) if n == 1 else b.append(Concat("all", (x, narrow), "all"))
+    x = b.unit("last", x, 9)
+    return b.build("squeeze", b.fc("classifier", b.mean(x), 10))
