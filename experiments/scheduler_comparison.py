@@ -14,6 +14,7 @@ that like is compared with like:
   the fastest counts whose sum is met. What it loses is the rule's own price, not the search's. It
   can lose more than the annealer of the paper does: whoever searches better under a rule that
   prices nothing takes everything the rule allows, and so needs a lower threshold to meet the sum;
+- dp: dynamic programming at the best prices of the budgets, without the exact remainder;
 - greedy, halp (channels only), uniform: simpler rivals.
 
 A solver without a point found nothing within the budgets; a budget without points is infeasible.
@@ -55,7 +56,7 @@ QUICK_LOSSES = (0.12,)
 SEEDS = (0,)
 QUICK_SEEDS = (0,)
 """Of the instances and of the annealers."""
-SOLVERS = ("lagrangian", "annealing", "greedy", "halp", "annealing_paper", "uniform")
+SOLVERS = ("lagrangian", "dp", "annealing", "greedy", "halp", "annealing_paper", "uniform")
 QUICK_SOLVERS = ("lagrangian", "greedy", "halp", "uniform")
 THRESHOLDS, QUICK_THRESHOLDS = 30, 6
 GAP = 1e-4
@@ -64,6 +65,7 @@ RESULTS = Path(__file__).with_name("results")
 QUICK_RESULTS = Path("runs/experiments")
 NAME = "scheduler_comparison"
 LABELS = {
+    "dp": "dynamic programming",
     "annealing": "annealing",
     "greedy": "greedy",
     "halp": "HALP-style",
@@ -197,7 +199,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in panels[:, 0]:
         axes.set_ylabel("Latency / optimum")
     handles, names = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 6))
+    figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 7))
     return figure
 
 
