@@ -94,8 +94,7 @@ def _explanation_dict(found: Any) -> dict[str, Any]:
 
 def _show_explanation(found: Any) -> None:
     unit = found.unit
-    headings = ("budget", "asked", "used", "binds", "step", "a step more saves",
-                "a step less costs", "as good down to", "better from")  # fmt: skip
+    headings = ("budget", "asked", "used", "binds", "step", "saves", "costs", "least", "next")
     table = make_table(None, headings)
     for price in found.prices:
         metric = price.metric
@@ -114,7 +113,8 @@ def _show_explanation(found: Any) -> None:
     click.echo(f"{found.problem}: {schedule_summary(found.schedule)}")
     print_table(table)
     worth = f"{unit} in {UNITS[unit][0]}" if unit in UNITS else f"the {unit}"
-    click.echo(f"savings and costs: {worth}; budgets that do not bind buy nothing at any value")
+    click.echo(f"saves, costs: {worth}, of a step more or less; what does not bind buys nothing")
+    click.echo("least: as good down to this limit; next: better from this limit on")
 
 
 def _worth(unit: str, saved: float) -> str:

@@ -1,0 +1,5 @@
+"""python -m dtmm: the command line."""
+
+from dtmm.cli import main
+
+main()
