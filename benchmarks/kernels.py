@@ -29,6 +29,7 @@ from benchmarks.targets import BREAK_EVEN_PCT, Target, judge
 from dtmm.errors import ConfigError, DtmmError
 from dtmm.latency.measure import KERNELS
 from dtmm.storage.dense import IM2COL_MAX_BYTES
+from dtmm.storage.kernel_ids import kernel_ids
 from dtmm.storage.stored import VECTOR_BYTES, round_up
 from dtmm.table import read_table, write_table
 
@@ -76,8 +77,9 @@ def sparse_kernels(shape: Shape) -> tuple[str, ...]:
 
 
 def _variants(family: str, shape: Shape) -> tuple[str, ...]:
-    """The looped kernel and the one specialised to this pixel stride, as far as they exist."""
-    return _known((family, f"{family}_c{round_up(shape.cin, VECTOR_BYTES)}"))
+    """The looped kernel and those made for this pixel stride and output, as far as they exist."""
+    in_stride = round_up(shape.cin, VECTOR_BYTES)
+    return _known(kernel_ids(family, in_stride, shape.stride, shape.out_hw))
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
