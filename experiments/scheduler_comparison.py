@@ -173,10 +173,12 @@ def draw(table: pd.DataFrame) -> Figure:
     averages = means(table)
     networks = list(dict.fromkeys(table["network"]))
     scenarios = list(dict.fromkeys(table["scenario"]))
-    figure = Figure(figsize=(2.4 * len(networks) + 0.4, 2.1 * len(scenarios) + 0.4))
+    figure = Figure(figsize=(2.4 * len(networks) + 0.4, 2.1 * len(scenarios) + 0.6))
     panels = figure.subplots(len(scenarios), len(networks), sharex=True, sharey=True, squeeze=False)
     cycle = matplotlib.rcParams["axes.prop_cycle"]
     styles = list(itertools.islice(itertools.cycle(cycle), len(LABELS)))
+    # more series than the style sheet has
+    styles[-2] = {"color": "seagreen", "linestyle": (0, (6, 2)), "marker": "P"}
     styles[-1] = {"color": "black", "linestyle": (0, (1, 3)), "marker": "v"}
     for axes, (scenario, network) in zip(
         panels.flat, itertools.product(scenarios, networks), strict=True
@@ -199,7 +201,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in panels[:, 0]:
         axes.set_ylabel("Latency / optimum")
     handles, names = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 7))
+    figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 4))
     return figure
 
 
