@@ -28,7 +28,7 @@ STORED_PARAMETER_BYTES = 9
 
 _HEADER = struct.Struct("<4sIIBBBBHHHH")
 _CHECKSUMMED_FROM = 8
-_PREPARED_FLAG, _PAIR_FLAG = 1, 2
+_PREPARED_FLAG = 1
 _LARGEST = 2**31 - 1
 
 
@@ -129,7 +129,7 @@ def write_fwcs(fwcs: Fwcs, params: Int32Array, form: Form = "stored") -> bytes:
     stride = fwcs.in_stride if prepared else fwcs.in_channels
     weights = fwcs.weights.reshape(-1, fwcs.in_stride)[:, :stride]
     body = weights.tobytes() + _write_params(params, form) + _write_masks(fwcs, form)
-    flags = (_PREPARED_FLAG if prepared else 0) | (_PAIR_FLAG if fwcs.order == "pair" else 0)
+    flags = _PREPARED_FLAG if prepared else 0
     header = _HEADER.pack(
         MAGIC,
         0,
@@ -183,7 +183,6 @@ def read_fwcs(blob: bytes) -> tuple[Fwcs, Int32Array]:
         kernel=(header.kernel_h, header.kernel_w),
         in_channels=header.in_channels,
         in_stride=header.in_stride,
-        order="pair" if header.flags & _PAIR_FLAG else "filter",
     )
     return fwcs, params
 
@@ -258,7 +257,7 @@ def _read_header(blob: bytes) -> _Header:
         (header.size != len(blob), f"size {header.size}", f"{len(blob)}, what there is"),
         (header.size > _LARGEST, f"size {header.size}", f"at most {_LARGEST}"),
         (header.crc != crc, f"CRC {header.crc:#010x}", f"{crc:#010x}"),
-        (header.flags > 3, f"flags {header.flags:#04x}", "bits 2..7 to be 0"),
+        (header.flags > 1, f"flags {header.flags:#04x}", "bits 1..7 to be 0"),
         (
             nothing,
             f"shape {header.out_channels, header.kernel_h, header.kernel_w, header.in_channels}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +17,6 @@ from dtmm.storage.stored import (
     pad_last,
 )
 
-Order = Literal["filter", "pair"]
-"""Filterlets filter by filter, or interleaved for the two-filter kernels."""
-
 
 @dataclass(frozen=True)
 class Fwcs:
@@ -32,7 +28,6 @@ class Fwcs:
             p % 8 of its byte p // 8.
         out_channels, kernel, in_channels: the shape [C_out, kh, kw, C_in] of the dense weights.
         in_stride: bytes of a stored filterlet, C_in zero-padded.
-        order: in which order the filterlets follow each other.
     """
 
     weights: Int8Array
@@ -41,7 +36,6 @@ class Fwcs:
     kernel: Kernel
     in_channels: int
     in_stride: int
-    order: Order = "filter"
 
     @property
     def filterlets(self) -> int:

@@ -110,9 +110,7 @@ def test_batches_are_aggregated_as_documented(criterion):
 def test_every_unit_has_a_finite_score(criterion, build):
     network = build()
     scores = criterion(network, list(_batches(network, 2, 4)))
-    groups = {
-        g.name: g.channels for g in channel_groups(network) if g.prunable and not g.segments
-    }
+    groups = {g.name: g.channels for g in channel_groups(network) if g.prunable and not g.segments}
     assert {name: v.shape for name, v in scores.channels.items()} == {
         name: (channels,) for name, channels in groups.items()
     }

@@ -29,7 +29,6 @@ class FwcsLayer(ctypes.Structure):
         ("in_channels", _int32),
         ("filterlets", _int32),
         ("form", ctypes.c_int),
-        ("order", ctypes.c_int),
         ("blob", ctypes.c_void_p),
     )
 
@@ -94,13 +93,11 @@ def assert_same(
     assert (layer.kernel_h, layer.kernel_w) == fwcs.kernel
     assert layer.in_channels == fwcs.in_channels
     assert layer.filterlets == fwcs.filterlets
-    assert layer.order == ("filter", "pair").index(fwcs.order)
     assert arrays(layer) == (fwcs.weights.tobytes(), fwcs.index.tobytes(), params.tobytes())
     size = int(library.dtmm_fwcs_prepare_get_buffer_size(ctypes.byref(layer)))
     in_place = fwcs.in_channels == fwcs.in_stride and not aligned
     assert size == (expanded_bytes(fwcs) + in_place * fwcs.weights.size if stored else 0)
-    if fwcs.order == "filter":
-        run_kernel(library, layer)
+    run_kernel(library, layer)
     del buffer
 
 

@@ -27,7 +27,7 @@ enum { /* offsets of the header's fields */
   DTMM_FWCS_HEADER = 24 /* the weights begin here */
 };
 
-enum { DTMM_FWCS_FLAG_PREPARED = 1, DTMM_FWCS_FLAG_PAIR = 2 };
+enum { DTMM_FWCS_FLAG_PREPARED = 1 };
 
 /* CRC-32 as in zlib, PNG and IEEE 802.3: polynomial 0xEDB88320 reflected, start and final ~0. */
 uint32_t dtmm_crc32(const uint8_t *bytes, size_t size);

@@ -22,9 +22,8 @@ static dtmm_status read_header(const uint8_t *blob, dtmm_fwcs_layer *layer) {
       .kernel_w = blob[DTMM_FWCS_AT_KERNEL_W],
       .in_channels = (int32_t)dtmm_u16(blob + DTMM_FWCS_AT_IN_CHANNELS),
       .form = flags & DTMM_FWCS_FLAG_PREPARED ? DTMM_FWCS_PREPARED : DTMM_FWCS_STORED,
-      .order = flags & DTMM_FWCS_FLAG_PAIR ? DTMM_FWCS_BY_PAIR : DTMM_FWCS_BY_FILTER,
       .blob = blob};
-  if ((flags & ~(uint32_t)(DTMM_FWCS_FLAG_PREPARED | DTMM_FWCS_FLAG_PAIR)) != 0 ||
+  if ((flags & ~(uint32_t)DTMM_FWCS_FLAG_PREPARED) != 0 ||
       layer->kernel_h == 0 || layer->kernel_w == 0 || layer->weights.out_channels == 0 ||
       layer->in_channels == 0 || layer->weights.in_stride % DTMM_VECTOR_BYTES != 0 ||
       layer->weights.in_stride < layer->in_channels) {

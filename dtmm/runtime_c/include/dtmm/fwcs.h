@@ -24,12 +24,6 @@ typedef enum {
   DTMM_FWCS_PREPARED = 1 /**< read in place by the kernels */
 } dtmm_fwcs_form;
 
-/** In which order the kept filterlets follow each other. */
-typedef enum {
-  DTMM_FWCS_BY_FILTER = 0, /**< filter by filter */
-  DTMM_FWCS_BY_PAIR = 1    /**< filters interleaved for the two-filter kernels */
-} dtmm_fwcs_order;
-
 /** An opened blob. It points into the blob, which must stay where it is. */
 typedef struct {
   /** Usable with dtmm_conv_fwcs_s8() once its arrays are not NULL: after dtmm_fwcs_open() for a
@@ -40,7 +34,6 @@ typedef struct {
   int32_t in_channels;  /**< weights of a filterlet, without padding */
   int32_t filterlets;   /**< how many are kept */
   dtmm_fwcs_form form;  /**< of the blob */
-  dtmm_fwcs_order order; /**< of the filterlets, in either form */
   const uint8_t *blob;  /**< the blob's first byte */
 } dtmm_fwcs_layer;
 
