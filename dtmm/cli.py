@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dtmm
-from dtmm import cli_device, cli_explain, cli_pareto, cli_scheduler
+from dtmm import cli_device, cli_explain, cli_import, cli_pareto, cli_scheduler
 from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
@@ -198,6 +198,7 @@ cli.add_command(cli_scheduler.with_instances(cli.commands["schedule"]))
 cli.add_command(cli_scheduler.solvers)
 cli.add_command(cli_pareto.pareto)
 cli.add_command(cli_explain.explain)
+cli.add_command(cli_import.import_)
 cli.add_command(cli_device.devices)
 cli.add_command(cli_device.measure)
 

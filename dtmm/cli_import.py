@@ -1,0 +1,104 @@
+"""`dtmm import`: models that others trained and quantized, from .tflite to firmware."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dtmm.cli_sources import make_table, print_table
+
+if TYPE_CHECKING:
+    from dtmm.pipeline.import_model import Imported
+
+
+@click.command("import")
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--find-filterlets",
+    is_flag=True,
+    help="Also pack losslessly: no dead channel, no filterlet that is zero.",
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path),
+              help="Write OUT/<model>/, a C project each.")  # fmt: skip
+@click.option("--images", default=2, show_default=True, type=click.IntRange(0),
+              help="Random ones to run everywhere; 0: nothing is run.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def import_(
+    models: tuple[Path, ...], find_filterlets: bool, out: Path | None, images: int, as_json: bool
+) -> None:
+    """Int8 .tflite MODELS (files or folders) as firmware for the Cortex-M55.
+
+    Every output byte of the device, of the C library here and of the integer reference must agree.
+    """
+    from dtmm.deploy.project import write_project
+    from dtmm.pipeline.import_model import import_model, models_in
+
+    found = []
+    for path in models_in(models):
+        click.echo(f"{path}", err=True)
+        imported = import_model(path, find_filterlets, images)
+        if out is not None:
+            write_project(imported.packed, out / imported.name)
+        found.append(imported)
+    if as_json:
+        click.echo(json.dumps([_dict(each) for each in found], indent=1))
+        return
+    for imported in found:
+        _show(imported)
+    if images:
+        click.echo(
+            f"every output byte of {images} images agrees: device, host C library, reference"
+        )
+    if out is not None:
+        click.echo(f"C projects: {out}")
+
+
+def _rows(imported: Imported) -> list[dict[str, Any]]:
+    """Bytes and, where it ran, cycles of each system."""
+    rows = []
+    for system, deployment in imported.deployments.items():
+        size = deployment.size
+        row: dict[str, Any] = {
+            "system": system,
+            "weights": size.weights,
+            "index": size.index,
+            "parameters": size.parameters,
+            "arena": deployment.arena.bytes,
+        }
+        if system in imported.measurements:
+            measured = imported.measurements[system]
+            row |= {
+                "flash": sum(measured.flash.values()),
+                "sram": sum(measured.sram.values()),
+                "instructions": measured.instructions,
+                "cycles": measured.cycles,
+            }
+        rows.append(row)
+    return rows
+
+
+def _dict(imported: Imported) -> dict[str, Any]:
+    plain = ("name", "filterlets", "zero_filterlets", "channels", "removed_channels")
+    kernels = {name: dict(each.kernels) for name, each in imported.deployments.items()}
+    return {
+        **{name: getattr(imported, name) for name in plain},
+        "systems": [{**row, "kernels": kernels[row["system"]]} for row in _rows(imported)],
+    }
+
+
+def _show(imported: Imported) -> None:
+    rows = _rows(imported)
+    headings = [name for name in rows[0] if name != "system"]
+    table = make_table(imported.name, ("bytes, cycles", *(str(row["system"]) for row in rows), ""))
+    for name in headings:
+        values = [row[name] for row in rows]
+        change = f"{values[-1] / values[0]:.2f}x" if len(values) > 1 and values[0] else ""
+        table.add_row(name, *(f"{value:,.0f}" for value in values), change)
+    print_table(table)
+    click.echo(
+        f"{imported.zero_filterlets:,} of {imported.filterlets:,} filterlets are zero, "
+        f"{imported.removed_channels:,} of {imported.channels:,} filters left out"
+    )

@@ -1,0 +1,144 @@
+"""From a .tflite file to firmware without training: read, pack without loss, deploy, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dtmm.deploy import Deployment, HostModel, Measurement, plan, run_on_device
+from dtmm.errors import DtmmError, MeasurementError, UnsupportedError
+from dtmm.network.ir import Conv2D
+from dtmm.planning import layout
+from dtmm.pruning.lossless import pack
+from dtmm.quantization import QuantizedNetwork, run
+from dtmm.quantization.dequantize import dequantize
+from dtmm.quantization.tflite_reader import load_tflite
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS
+
+SYSTEMS = ("dense", "packed")
+"""The network as the file has it, and with what cannot change an output byte left out."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model that was read.
+
+    Attributes:
+        name: of the file.
+        deployments: by system of SYSTEMS.
+        measurements: by system; empty where nothing was run.
+        filterlets, zero_filterlets: of all convolutions of the file.
+        channels, removed_channels: filters of all convolutions, and how many packing left out.
+    """
+
+    name: str
+    deployments: Mapping[str, Deployment]
+    measurements: Mapping[str, Measurement]
+    filterlets: int
+    zero_filterlets: int
+    channels: int
+    removed_channels: int
+
+    @property
+    def packed(self) -> Deployment:
+        """What to use: the packed form where it was asked for."""
+        return self.deployments.get("packed", self.deployments["dense"])
+
+
+def import_model(path: Path, find_filterlets: bool, images: int = 2, seed: int = 0) -> Imported:
+    """Read a model, deploy it, and run it everywhere.
+
+    Args:
+        find_filterlets: also pack it: dead channels leave, filterlets that are zero are not stored.
+        images: random ones, on which device, host library and integer reference must agree to the
+            byte, packed or not; 0 to run nothing.
+
+    Raises:
+        DataError, UnsupportedError, ToolchainError: see `load_tflite` and `run_on_device`.
+        MeasurementError: an output byte differs.
+    """
+    network = load_tflite(path)
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise UnsupportedError(
+            f"model {path} has {len(network.inputs)} inputs and {len(network.outputs)} outputs, "
+            "expected one of each"
+        )
+    forms = {"dense": network}
+    if find_filterlets:
+        forms["packed"] = pack(network)
+    deployments = {system: _deploy(form, system) for system, form in forms.items()}
+    measurements: dict[str, Measurement] = {}
+    if images:
+        shape = network.tensors[network.inputs[0]].shape[1:]
+        codes = np.random.default_rng(seed).integers(-128, 128, (images, *shape)).astype(np.int8)
+        expected = run(network, codes)
+        for system, deployment in deployments.items():
+            measurements[system] = run_on_device(deployment, codes, counted_images=1)
+            _compare(path, system, expected, deployment, codes, measurements[system])
+    kept = [np.asarray(network.params[op.weight].any(axis=3)) for op in _convs(network)]
+    after = sum(len(forms[SYSTEMS[find_filterlets]].params[op.weight]) for op in _convs(network))
+    channels = sum(len(each) for each in kept)
+    return Imported(
+        name=network.name,
+        deployments=deployments,
+        measurements=measurements,
+        filterlets=sum(each.size for each in kept),
+        zero_filterlets=sum(int((~each).sum()) for each in kept),
+        channels=channels,
+        removed_channels=channels - after,
+    )
+
+
+def _convs(network: QuantizedNetwork) -> list[Conv2D]:
+    return [op for op in network.ops if isinstance(op, Conv2D)]
+
+
+def _deploy(network: QuantizedNetwork, system: str) -> Deployment:
+    """Dense: every filterlet is stored, by the fastest kernels all the same."""
+    place = layout(dequantize(network))
+    deployment = plan(network, place)
+    if system != "dense":
+        return deployment
+    dense = {
+        name: kernel.replace(CONV_FWCS, CONV_DENSE, 1)
+        for name, kernel in deployment.kernels.items()
+        if kernel.startswith(CONV_FWCS)
+    }
+    return plan(network, place, dense) if dense else deployment
+
+
+def _compare(
+    path: Path,
+    system: str,
+    expected: npt.NDArray[np.int8],
+    deployment: Deployment,
+    codes: npt.NDArray[np.int8],
+    measured: Measurement,
+) -> None:
+    for where, found in (("host library", HostModel(deployment).run(codes)),
+                         ("device", measured.outputs)):  # fmt: skip
+        if not np.array_equal(found, expected):
+            different = int((found != expected).sum())
+            raise MeasurementError(
+                f"model {path}, {system}: {different} of {expected.size} output bytes of the "
+                f"{where} differ from the integer reference's"
+            )
+
+
+def models_in(paths: tuple[Path, ...]) -> list[Path]:
+    """The .tflite files that paths name, those of folders in alphabetic order.
+
+    Raises:
+        DtmmError: a folder without any.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.glob("*.tflite")) if path.is_dir() else [path]
+        if not inside:
+            raise DtmmError(f"folder {path} has no .tflite file")
+        found += inside
+    return found

@@ -1,0 +1,232 @@
+"""The .tflite reader against the writer, against TFLM on real models, and against broken files."""
+
+from __future__ import annotations
+
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtmm.errors import DataError, DtmmError, UnsupportedError
+from dtmm.network import ir
+from dtmm.network.tflite_writer import write_tflite
+from dtmm.quantization import run
+from dtmm.quantization.tflite_reader import load_tflite, read_tflite
+from tests.quantization.graphs import random_graph
+from tests.quantization.oracles import calibrated
+from tests.training.networks import Builder
+
+
+def check_round_trip(seed: int) -> set[type]:
+    network, images = calibrated(random_graph(seed), seed)
+    found = read_tflite(write_tflite(network), network.name)
+    assert np.array_equal(run(found, images), run(network, images)), seed
+    for op in network.ops:  # names survive, tensors keep their scales
+        assert found.tensors[op.output] == network.tensors[op.output], (seed, op)
+    assert set(map(type, network.ops)) <= set(map(type, found.ops)) | {ir.Conv2D}
+    return set(map(type, found.ops))
+
+
+def test_what_is_written_is_read() -> None:
+    kinds: set[type] = set()
+    for seed in range(40):
+        kinds |= check_round_trip(seed)
+    assert len(kinds) == 17, "every operator of the int8 path"
+
+
+@pytest.mark.full
+def test_what_is_written_is_read_in_many_more() -> None:
+    for seed in range(40, 340):
+        check_round_trip(seed)
+
+
+def test_models_folder_compute_what_tflm_does(models_folder: Path) -> None:
+    from tflite_micro import runtime
+
+    files = sorted(models_folder.rglob("*.tflite"))
+    assert files
+    for path in files:
+        network = load_tflite(path)
+        shape = network.tensors[network.inputs[0]].shape[1:]
+        images = np.random.default_rng(0).integers(-128, 128, (2, *shape)).astype(np.int8)
+        interpreter = runtime.Interpreter.from_file(str(path), arena_size=8 << 20)
+        for image, found in zip(images, run(network, images), strict=True):
+            interpreter.set_input(image[None], 0)
+            interpreter.invoke()
+            assert np.array_equal(interpreter.get_output(0)[0], found), path.name
+
+
+def small_model() -> bytes:
+    b = Builder(0, (1, 6, 6, 2))
+    stem = b.conv("stem", "x", 3, bias=True)
+    deep = b.depthwise("deep", stem, stride=2)
+    joined = b.append(ir.Concat("joined", (deep, deep), "joined"))
+    flat = b.flatten(b.pool("pool", joined, window=3, stride=1))
+    network, _ = calibrated(b.build("small", b.fc("classifier", flat, 4)), 0)
+    return write_tflite(network)
+
+
+MODEL = small_model()
+
+
+def damaged(rng: np.random.Generator) -> bytes:
+    """A model with bytes, offsets or lengths replaced, or cut short."""
+    content = bytearray(MODEL)
+    for _ in range(int(rng.integers(1, 4))):
+        at = int(rng.integers(len(content)))
+        how = rng.integers(4)
+        if how == 0:
+            content[at] = int(rng.integers(256))
+        elif how == 1:  # an offset or a length
+            at = at // 4 * 4
+            values = (0, 1, 4, -4, 0x7FFFFFFF, -0x80000000, -1, len(content), 0x10000)
+            content[at : at + 4] = struct.pack("<i", int(rng.choice(values)))
+        elif how == 2:  # an entry of a vtable
+            at = at // 2 * 2
+            content[at : at + 2] = struct.pack("<H", int(rng.choice((0, 4, 8, 0x7FFF, 0xFFFF))))
+        else:
+            content = content[: max(at, 8)]
+    return bytes(content)
+
+
+def check_damaged(seeds: range) -> None:
+    """Read, or refused in one line; never anything else, never slow."""
+    refused = 0
+    for seed in seeds:
+        content = damaged(np.random.default_rng(seed))
+        start = time.perf_counter()
+        try:
+            network = read_tflite(content, "damaged")
+        except DtmmError as error:
+            assert "\n" not in str(error), seed
+            refused += 1
+        else:
+            assert network.ops or network.outputs, seed
+        assert time.perf_counter() - start < 1, seed
+    assert refused > len(seeds) // 10
+
+
+def test_damaged_files_are_refused() -> None:
+    check_damaged(range(3000))
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_many_more_damaged_files_are_refused() -> None:
+    check_damaged(range(3000, 1_003_000))
+
+
+def with_schema(change) -> bytes:  # type: ignore[no-untyped-def]
+    """The small model after a change of its flatbuffer's objects."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(MODEL, 0)
+    change(model, schema)
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _float(model, schema) -> None:  # type: ignore[no-untyped-def]
+    model.subgraphs[0].tensors[0].type = schema.TensorType.FLOAT32
+
+
+def _kind(name: str):  # type: ignore[no-untyped-def]
+    def change(model, schema) -> None:  # type: ignore[no-untyped-def]
+        code = getattr(schema.BuiltinOperator, name)
+        model.operatorCodes[0].builtinCode = code
+        model.operatorCodes[0].deprecatedBuiltinCode = min(code, 127)
+
+    return change
+
+
+def _tanh(model, schema) -> None:  # type: ignore[no-untyped-def]
+    options = model.subgraphs[0].operators[0].builtinOptions
+    options.fusedActivationFunction = schema.ActivationFunctionType.TANH
+
+
+def _two_graphs(model, schema) -> None:  # type: ignore[no-untyped-def]
+    model.subgraphs.append(model.subgraphs[0])
+
+
+def _shifted_weights(model, schema) -> None:  # type: ignore[no-untyped-def]
+    tensor = model.subgraphs[0].tensors[model.subgraphs[0].operators[0].inputs[1]]
+    tensor.quantization.zeroPoint = tensor.quantization.zeroPoint + 3
+
+
+def _batch(model, schema) -> None:  # type: ignore[no-untyped-def]
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.buffer == 0:
+            tensor.shape = np.array([2, *tensor.shape[1:]], np.int32)
+
+
+def _wrong_shape(model, schema) -> None:  # type: ignore[no-untyped-def]
+    tensor = model.subgraphs[0].tensors[model.subgraphs[0].operators[0].outputs[0]]
+    tensor.shape = np.array([1, 6, 6, 7], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (_float, UnsupportedError, "tensor 'x' is FLOAT32, expected a model in INT8"),
+        (_kind("TRANSPOSE"), UnsupportedError, r"0 TRANSPOSE \(makes 'stem'\) is not supported"),
+        (_tanh, UnsupportedError, r"0 CONV_2D .* fused activation 4, expected none, RELU"),
+        (_two_graphs, UnsupportedError, "the model has 2 subgraphs, expected 1"),
+        (_shifted_weights, UnsupportedError, "zero point 3, expected 0"),
+        (_batch, UnsupportedError, r"'x' has shape \[2, 6, 6, 2\], expected .* batch 1"),
+        (_wrong_shape, DataError, r"writes 'stem' of shape \(1, 6, 6, 7\), expected"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_not_supported_is_named(change, error, says) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(error, match=says) as caught:
+        read_tflite(with_schema(change), "small")
+    assert "\n" not in str(caught.value)
+
+
+def test_scales_for_a_whole_tensor_and_a_bias_left_out() -> None:
+    def change(model, schema) -> None:  # type: ignore[no-untyped-def]
+        graph = model.subgraphs[0]
+        first = graph.operators[0]
+        weights = graph.tensors[first.inputs[1]]
+        weights.quantization.scale = weights.quantization.scale[:1]
+        weights.quantization.zeroPoint = weights.quantization.zeroPoint[:1]
+        first.inputs = first.inputs[:2]
+
+    network = read_tflite(with_schema(change), "small")
+    first = network.ops[0]
+    assert len(set(network.weight_scales[first.weight])) == 1
+    assert network.weight_scales[first.weight].shape == (3,)
+    assert not network.params[first.bias].any()
+
+
+def test_constants_behind_the_flatbuffer() -> None:
+    """As files beyond 2 GiB have them: `Buffer.offset`."""
+    behind = b""
+
+    def change(model, schema) -> None:  # type: ignore[no-untyped-def]
+        nonlocal behind
+        for buffer in model.buffers:
+            if buffer.data is not None and len(buffer.data):
+                buffer.offset, buffer.size = 1 << 20, len(buffer.data)
+                buffer.offset += len(behind)
+                behind += bytes(buffer.data)
+                buffer.data = None
+
+    content = with_schema(change)
+    content += bytes((1 << 20) - len(content)) + behind
+    network, plain = read_tflite(content, "small"), read_tflite(MODEL, "small")
+    for key, values in plain.params.items():
+        assert np.array_equal(network.params[key], values)
+
+
+def test_missing_and_foreign_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read model .*none\.tflite: No such file"):
+        load_tflite(tmp_path / "none.tflite")
+    path = tmp_path / "text.tflite"
+    path.write_text("nothing of that kind")
+    with pytest.raises(DataError, match=r"model .*text\.tflite: it begins with .* expected a"):
+        load_tflite(path)
