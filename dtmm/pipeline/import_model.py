@@ -17,10 +17,14 @@ from dtmm.pruning.lossless import pack
 from dtmm.quantization import QuantizedNetwork, run
 from dtmm.quantization.dequantize import dequantize
 from dtmm.quantization.tflite_reader import load_tflite
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS
+from dtmm.storage import weight_format
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, family
 
 SYSTEMS = ("dense", "packed")
 """The network as the file has it, and with what cannot change an output byte left out."""
+
+FEWEST_CHANNELS = 16
+"""Of an input, for FWCS to be no slower than dense with few zero filterlets (docs/kernels.md)."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def import_model(path: Path, find_filterlets: bool, images: int = 2, seed: int =
     forms = {"dense": network}
     if find_filterlets:
         forms["packed"] = pack(network)
-    deployments = {system: _deploy(form, system) for system, form in forms.items()}
+    deployments = {system: _deploy(form, system == "packed") for system, form in forms.items()}
     measurements: dict[str, Measurement] = {}
     if images:
         shape = network.tensors[network.inputs[0]].shape[1:]
@@ -97,18 +101,26 @@ def _convs(network: QuantizedNetwork) -> list[Conv2D]:
     return [op for op in network.ops if isinstance(op, Conv2D)]
 
 
-def _deploy(network: QuantizedNetwork, system: str) -> Deployment:
-    """Dense: every filterlet is stored, by the fastest kernels all the same."""
+def _deploy(network: QuantizedNetwork, fwcs: bool) -> Deployment:
+    """With the fastest kernels; FWCS, if at all, where it takes fewer bytes."""
     place = layout(dequantize(network))
     deployment = plan(network, place)
-    if system != "dense":
-        return deployment
     dense = {
-        name: kernel.replace(CONV_FWCS, CONV_DENSE, 1)
-        for name, kernel in deployment.kernels.items()
-        if kernel.startswith(CONV_FWCS)
+        op.name: deployment.kernels[op.name].replace(CONV_FWCS, CONV_DENSE, 1)
+        for op in _convs(network)
+        if family(deployment.kernels[op.name]) == CONV_FWCS and not (fwcs and _pays(network, op))
     }
     return plan(network, place, dense) if dense else deployment
+
+
+def _pays(network: QuantizedNetwork, op: Conv2D) -> bool:
+    filters, height, width, channels = network.params[op.weight].shape
+    kept = int(network.params[op.weight].any(axis=3).sum())
+    dense, sparse = (
+        weight_format(kernel).size(count, filters, (height, width), channels).total
+        for kernel, count in ((CONV_DENSE, filters * height * width), (CONV_FWCS, kept))
+    )
+    return channels >= FEWEST_CHANNELS and sparse < dense
 
 
 def _compare(

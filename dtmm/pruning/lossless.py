@@ -69,8 +69,7 @@ def _pack_once(network: QuantizedNetwork) -> QuantizedNetwork | None:
 
 def _per_channel(group: ChannelGroup, values: npt.NDArray[np.bool_]) -> Bools:
     """[C] all of the values of a tensor of the group, which may be flattened: (pixels, C)."""
-    every: Bools = values.reshape(-1, group.channels).all(axis=0)
-    return every
+    return np.asarray(values.reshape(-1, group.channels).all(axis=0))
 
 
 def _columns(

@@ -254,8 +254,8 @@ def _quantization(
         raise DataError(f"a tensor has {scales.size} scales and {zero_points.size} zero points")
     if not ((scales >= SCALES[0]) & (scales <= SCALES[1])).all():
         raise DataError(
-            f"a tensor has scales from {scales.min():g} to {scales.max():g}, expected {SCALES[0]:g} "
-            f"to {SCALES[1]:g}"
+            f"a tensor has scales from {scales.min():g} to {scales.max():g}, "
+            f"expected {SCALES[0]:g} to {SCALES[1]:g}"
         )
     return scales, zero_points, int(table.QuantizedDimension())
 
