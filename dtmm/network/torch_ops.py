@@ -98,9 +98,31 @@ def _relu(reader: TorchReader, node: torch.fx.Node) -> None:
 
 def _relu6(reader: TorchReader, node: torch.fx.Node) -> None:
     limits = argument(node, 1, None), argument(node, 2, None)
-    if node.target not in _ALWAYS_RELU6 and limits != (0, 6):
+    if node.target in _ALWAYS_RELU6 or limits == (0, 6):
+        reader.emit(node, ir.Activate(*reader.names(node), ir.Activation.RELU6))
+    elif limits == (0, None):
+        _relu(reader, node)
+    elif limits[0] == 0 and isinstance(limits[1], int | float) and limits[1] > 0:
+        _clamp(reader, node, float(limits[1]))
+    else:
         raise reader.refuse(node, f"{node.target} to {limits}")
-    reader.emit(node, ir.Activate(*reader.names(node), ir.Activation.RELU6))
+
+
+def _clamp(reader: TorchReader, node: torch.fx.Node, most: float) -> None:
+    """From 0 to `most`: relu6(x * 6 / most) * most / 6. On int8 both factors are lookups."""
+    name, source, output = reader.names(node)
+    up, down = f"{name}.up", f"{name}.down"
+    reader.params |= {
+        up: np.array([6 / most], np.float32),
+        down: np.array([most / 6], np.float32),
+    }
+    scaled, clamped = f"{output}.scaled", f"{output}.clamped"
+    reader.decompose(
+        node,
+        ir.Mul(scaled, (source,), scaled, constant=up),
+        ir.Activate(clamped, scaled, clamped, ir.Activation.RELU6),
+        ir.Mul(name, (clamped,), output, constant=down),
+    )
 
 
 def _binary(
@@ -232,14 +254,22 @@ def _pool(kind: type[ir.MaxPool2D] | type[ir.AveragePool2D]) -> Callable[..., No
         window = _pair(node.args[1])
         padding = _pair(argument(node, 3, 0))
         if kind is ir.MaxPool2D:
-            odd = _pair(argument(node, 4, 1)) != (1, 1) or argument(node, 5, False)
+            odd = _pair(argument(node, 4, 1)) != (1, 1)
         else:  # TFLite never counts padding: torch's default agrees only without padding
-            counts_padding = any(padding) and argument(node, 5, True)
-            odd = argument(node, 4, False) or counts_padding or argument(node, 6, None)
+            odd = (any(padding) and argument(node, 5, True)) or argument(node, 6, None)
         if odd:
-            raise reader.refuse(node, f"{node.target} with dilation, ceil_mode or counted padding")
+            raise reader.refuse(node, f"{node.target} with dilation or counted padding")
         stride = _pair(argument(node, 2, None) or window)
-        reader.emit(node, kind(*reader.names(node, rank=4), window, stride, _four(padding)))
+        names = reader.names(node, rank=4)
+        # ceil_mode makes windows that end beyond the image, where torch counts nothing either
+        sizes, made = reader.tensors[names[1]][1:3], _sizes(node)[2:]
+        after = [
+            max(pad, (out - 1) * step + extent - size - pad)
+            for pad, out, step, extent, size in zip(
+                padding, made, stride, window, sizes, strict=True
+            )
+        ]
+        reader.emit(node, kind(*names, window, stride, (*padding, *after)))
 
     return handle
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from dtmm.network.torch_ops import HANDLERS, argument
 Array = npt.NDArray[np.float32]
 
 SUPPORTED = (
-    "conv2d (also grouped, depthwise), linear, batch_norm, relu, relu6, add and mul (of tensors, "
+    "conv2d (also grouped, depthwise), linear, batch_norm, relu, relu6, clamp from 0, add and mul (of tensors, "
     "of one value per channel, of a constant), cat of channels, pad with zeros, slices of height "
     "and width, max_pool2d, avg_pool2d, global average pooling (adaptive_avg_pool2d(1) or mean "
     "over height and width), softmax over channels, sigmoid, hardsigmoid, hardswish, silu, "
@@ -48,7 +51,8 @@ def from_torch(module: torch.nn.Module, example: torch.Tensor, name: str) -> ir.
         raise DtmmError(f"example has shape {tuple(example.shape)}, expected (1, C, H, W)")
     frozen = copy.deepcopy(module).eval()
     try:
-        program = torch.export.export(frozen, (example,))
+        with _quiet():
+            program = torch.export.export(frozen, (example,))
     except Exception as error:  # torch.export raises many classes; its first line says what failed
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UnsupportedError(
@@ -61,6 +65,18 @@ def from_torch(module: torch.nn.Module, example: torch.Tensor, name: str) -> ir.
     network = replace(network, params=params_from_torch(network))
     check(network)
     return network
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own report of what it cannot trace: the error says it in a line."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def copy_to(network: ir.Network, module: torch.nn.Module) -> None:

@@ -110,8 +110,8 @@ def test_a_smaller_network_does_not_fit_the_module() -> None:
 @pytest.mark.parametrize(
     ("inner", "name"),
     [(nn.Tanh(), "tanh"), (nn.ReflectionPad2d(1), "reflect"),
-     (nn.MaxPool2d(2, ceil_mode=True), "max_pool2d"), (nn.AdaptiveAvgPool2d(2), "adaptive")],
-    ids=["tanh", "reflect", "ceil", "adaptive"],
+     (nn.MaxPool2d(2, dilation=2), "max_pool2d"), (nn.AdaptiveAvgPool2d(2), "adaptive")],
+    ids=["tanh", "reflect", "dilated", "adaptive"],
 )  # fmt: skip
 def test_what_is_not_supported_is_named(inner: nn.Module, name: str) -> None:
     with pytest.raises(UnsupportedError, match=name) as caught:

@@ -200,7 +200,7 @@ REFUSED: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
     ),
     "view": (lambda m, x: x.view(1, 3, 30), {}, r"view.default from \(1, 6, 5, 3\)"),
     "one axis": (lambda m, x: x.mean(3), {}, "mean over axes"),
-    "clamp": (lambda m, x: x.clamp(0, 1), {}, r"clamp.default to \(0, 1\)"),
+    "clamp": (lambda m, x: x.clamp(-1, 1), {}, r"clamp.default to \(-1, 1\)"),
     "weight norm": (
         lambda m, x: m["conv"](x),
         {"conv": nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3))}, "_weight_norm",

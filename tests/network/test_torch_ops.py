@@ -104,6 +104,13 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "nonlinear": lambda: nn.Sequential(
         conv(), nn.Hardswish(), nn.Conv2d(6, 5, 1), nn.SiLU(), nn.Conv2d(5, 5, 1), nn.Hardsigmoid()
     ),
+    "clamps": lambda: Written(
+        lambda m, x: m.b(m.a(x).clamp(0, 1)).clamp(min=0), a=conv(), b=nn.Conv2d(6, 3, 1)
+    ),
+    "windows beyond the image": lambda: nn.Sequential(
+        conv(), nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(6, 6, 1),
+        nn.AvgPool2d(2, 2, ceil_mode=True),
+    ),
     "scaled": lambda: nn.Sequential(conv(), Scaled(6), nn.ReLU(), nn.Conv2d(6, 2, 1)),
     "branches": lambda: Written(branches, a=conv()),
     "explicit padding": lambda: nn.Sequential(
