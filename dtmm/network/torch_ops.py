@@ -263,13 +263,13 @@ def _pool(kind: type[ir.MaxPool2D] | type[ir.AveragePool2D]) -> Callable[..., No
         names = reader.names(node, rank=4)
         # ceil_mode makes windows that end beyond the image, where torch counts nothing either
         sizes, made = reader.tensors[names[1]][1:3], _sizes(node)[2:]
-        after = [
+        bottom, right = (
             max(pad, (out - 1) * step + extent - size - pad)
             for pad, out, step, extent, size in zip(
                 padding, made, stride, window, sizes, strict=True
             )
-        ]
-        reader.emit(node, kind(*names, window, stride, (*padding, *after)))
+        )
+        reader.emit(node, kind(*names, window, stride, (*padding, bottom, right)))
 
     return handle
 

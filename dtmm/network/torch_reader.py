@@ -24,8 +24,9 @@ from dtmm.network.torch_ops import HANDLERS, argument
 Array = npt.NDArray[np.float32]
 
 SUPPORTED = (
-    "conv2d (also grouped, depthwise), linear, batch_norm, relu, relu6, clamp from 0, add and mul (of tensors, "
-    "of one value per channel, of a constant), cat of channels, pad with zeros, slices of height "
+    "conv2d (also grouped, depthwise), linear, batch_norm, relu, relu6, clamp from 0, "
+    "add and mul (of tensors, of one value per channel, of a constant), cat of channels, pad with "
+    "zeros, slices of height "
     "and width, max_pool2d, avg_pool2d, global average pooling (adaptive_avg_pool2d(1) or mean "
     "over height and width), softmax over channels, sigmoid, hardsigmoid, hardswish, silu, "
     "leaky_relu, flatten, dropout"

@@ -23,7 +23,7 @@ SIZES = {
     "resnext29_32x4d_cifar10": 32, "squeezenet_v1_1": 224, "squeezeresnet_v1_1": 224,
     "mobilenet_wd4": 224, "fdmobilenet_wd4": 224, "mobilenetv2_wd4": 224,
     "mobilenetv3_small_w7d20": 224, "mobilenetv3_large_w7d20": 224, "ghostnet": 224,
-    "efficientnet_b0": 64, "mnasnet_small": 224, "hardnet39ds": 64, "darknet_tiny": 224,
+    "efficientnet_b0": 64, "mnasnet_small": 224, "hardnet39ds": 224, "darknet_tiny": 224,
 }  # fmt: skip
 """Pixels of the input; many of these networks end with a pool of a fixed size."""
 

@@ -19,7 +19,7 @@ def tflm(network: QuantizedNetwork, images: np.ndarray) -> dict[str, np.ndarray]
 
     names = tuple(op.output for op in network.ops)
     model = write_tflite(dataclasses.replace(network, outputs=names))
-    interpreter = runtime.Interpreter.from_bytes(model, arena_size=4 << 20)
+    interpreter = runtime.Interpreter.from_bytes(model, arena_size=256 << 20)
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for n in range(len(images)):
         interpreter.set_input(images[n : n + 1], 0)
