@@ -17,6 +17,7 @@ from dtmm.device.cycle_model import BlockCost
 from dtmm.latency import OpShape, Point, patterns
 from dtmm.latency.measure import run_points
 from dtmm.storage import weight_format
+from dtmm.storage.kernel_ids import CONV_IM2COL, family
 from dtmm.storage.stored import VECTOR_BYTES, StorageSize, round_up
 
 CHUNK = 48
@@ -92,7 +93,7 @@ class Cell:
     @property
     def bound(self) -> int:
         """The fewest cycles the core could do it in: see `benchmarks.bounds`."""
-        return bound(self.shape, self.filterlets, self.kernel == "conv_im2col")
+        return bound(self.shape, self.filterlets, family(self.kernel) == CONV_IM2COL)
 
     def describe(self) -> str:
         """One line for people."""

@@ -28,8 +28,14 @@ from benchmarks.split import PARTS
 from benchmarks.targets import BREAK_EVEN_PCT, Target, judge
 from dtmm.errors import ConfigError, DtmmError
 from dtmm.latency.measure import KERNELS
-from dtmm.storage.dense import IM2COL_MAX_BYTES
-from dtmm.storage.kernel_ids import kernel_ids
+from dtmm.storage.dense import IM2COL_MAX_BYTES, im2col_stride
+from dtmm.storage.kernel_ids import (
+    CONV_IM2COL,
+    CONV_POINTWISE,
+    family,
+    kernel_ids,
+    point_id,
+)
 from dtmm.storage.stored import VECTOR_BYTES, round_up
 from dtmm.table import read_table, write_table
 
@@ -64,22 +70,33 @@ def dense_kernels(shape: Shape) -> tuple[str, ...]:
         return _known((kernel_of(shape),))
     window = shape.kernel_h * shape.kernel_w * shape.cin
     if shape.cin <= IMAGE_CHANNELS and window <= IM2COL_MAX_BYTES:
-        return _known(("conv_im2col",))
-    pointwise = shape.kernel_h * shape.kernel_w == 1 and shape.stride == 1
-    return _variants("conv_dense", shape) + _known(("conv_pointwise",) if pointwise else ())
+        stride = im2col_stride((shape.kernel_h, shape.kernel_w), shape.cin)
+        return (CONV_IM2COL, *_point(CONV_IM2COL, stride, 1, shape.out_hw[1]))
+    point: tuple[str, ...] = ()
+    if shape.kernel_h * shape.kernel_w == 1:
+        height, width = shape.out_hw
+        pixels = height * width if shape.stride == 1 else width
+        point = _point(CONV_POINTWISE, round_up(shape.cin, VECTOR_BYTES), shape.stride, pixels)
+    return _variants("conv_dense", shape) + point
 
 
 def sparse_kernels(shape: Shape) -> tuple[str, ...]:
     """Ids of the kernels that run a pruned convolution."""
     if shape.operator != CONV:
         return ()
-    return tuple(kernel for family in SPARSE_KERNELS for kernel in _variants(family, shape))
+    return tuple(kernel for name in SPARSE_KERNELS for kernel in _variants(name, shape))
 
 
-def _variants(family: str, shape: Shape) -> tuple[str, ...]:
+def _variants(operator: str, shape: Shape) -> tuple[str, ...]:
     """The looped kernel and those made for this pixel stride and output, as far as they exist."""
     in_stride = round_up(shape.cin, VECTOR_BYTES)
-    return _known(kernel_ids(family, in_stride, shape.stride, shape.out_hw))
+    return _known(kernel_ids(operator, in_stride, shape.stride, shape.out_hw))
+
+
+def _point(operator: str, in_stride: int, stride_w: int, pixels: int) -> tuple[str, ...]:
+    """The pointwise kernel, if there is one."""
+    name = point_id(operator, in_stride, stride_w, pixels)
+    return () if name is None else (name,)
 
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,7 +132,8 @@ def one_cell(text: str, kernels: tuple[str, ...]) -> list[Cell]:
     """
     shape, sparsity = parse_cell(text)
     able = (*(dense_kernels(shape) if sparsity == 0 else ()), *sparse_kernels(shape))
-    able = able if "conv_im2col" not in able else ("conv_im2col",)
+    gathered = tuple(kernel for kernel in able if family(kernel) == CONV_IM2COL)
+    able = gathered or able
     if unknown := [kernel for kernel in kernels if kernel not in able]:
         raise ConfigError(
             f"kernel {unknown[0]!r} does not run {shape.describe()} at {sparsity} %: "

@@ -12,8 +12,10 @@ from dtmm.deploy.arena import ArenaPlan, plan_arena
 from dtmm.deploy.constants import StoredLayer, other_constants
 from dtmm.deploy.views import view_of
 from dtmm.errors import DtmmError, UnsupportedError
-from dtmm.network.ir import Conv2D, FullyConnected, Op, Shape
+from dtmm.network.ir import Conv2D, FullyConnected, Network, Op, Shape
+from dtmm.planning.kernels import only_kernel, pointwise_kernel
 from dtmm.planning.nouns import Layout
+from dtmm.quantization.dequantize import dequantize
 from dtmm.quantization.parameters import channel_parameters
 from dtmm.quantization.quantized import QuantizedNetwork
 from dtmm.storage import (
@@ -29,6 +31,7 @@ from dtmm.storage.kernel_ids import (
     CONV_FWCS,
     CONV_GROUPED,
     CONV_IM2COL,
+    CONV_POINTWISE,
     family,
     is_listed,
     kernel_ids,
@@ -88,8 +91,11 @@ def plan(
             f"kernel {kernels[unknown[0]]} is meant for {unknown[0]!r}, which is no convolution of "
             f"network {network.name!r}"
         )
+    structure = dequantize(network)
     chosen = {
-        op.name: _fitting(network, op, kernels.get(op.name) or default_kernel(network, op))
+        op.name: _fitting(
+            network, op, kernels.get(op.name) or default_kernel(layout, structure, op)
+        )
         for op in convs
     }
     layers = {
@@ -110,23 +116,28 @@ def plan(
     return Deployment(network, layout, chosen, layers, scratch, arena)
 
 
-def default_kernel(network: QuantizedNetwork, op: Conv2D) -> str:
+def default_kernel(layout: Layout, network: Network, op: Conv2D) -> str:
     """The kernel id that suits a convolution's weights."""
+    if (only := only_kernel(network, op)) is not None:
+        return only
     weights = network.params[op.weight]
-    if op.groups > 1:
-        return CONV_GROUPED
-    if op.input in network.inputs and weights[0].size <= IM2COL_MAX_BYTES:
-        return CONV_IM2COL
-    operator = CONV_DENSE if weights.any(axis=3).all() else CONV_FWCS
-    _, height, width, _ = network.tensors[op.output].shape
     in_stride = round_up(weights.shape[3], VECTOR_BYTES)
+    point = pointwise_kernel(network, op, layout.buffer_of(op.input), in_stride)
+    if point is not None:
+        return point
+    operator = CONV_DENSE if weights.any(axis=3).all() else CONV_FWCS
+    _, height, width, _ = network.tensors[op.output]
     return kernel_ids(operator, in_stride, op.stride[1], (height, width))[-1]
 
 
 def _fitting(network: QuantizedNetwork, op: Conv2D, kernel: str) -> str:
-    """The kernel, or its looped form: run kernels only shift to the right when they requantize."""
+    """The kernel, or its looped form: those in assembly only shift to the right when they
+    requantize, and pointwise ones take two filters at least."""
     shifts = channel_parameters(network, op).shift
-    return kernel if variant(kernel) is None or shifts.max() < 0 else family(kernel)
+    alone = len(shifts) < 2 and family(kernel) in (CONV_POINTWISE, CONV_IM2COL)
+    if variant(kernel) is None or (shifts.max() < 0 and not alone):
+        return kernel
+    return CONV_DENSE if family(kernel) == CONV_POINTWISE else family(kernel)
 
 
 def check_images(images: npt.NDArray[np.int8], shape: Shape) -> None:
@@ -144,7 +155,7 @@ def _check_pixels(layout: Layout, op: Conv2D, kernel: str, layer: StoredLayer) -
         raise UnsupportedError(f"layer {op.name!r} of {op.groups} groups cannot run on {kernel}")
     source = layout.buffers[layout.tensor_buffer[op.input]]
     stride = source.pixel_stride(source.channels)
-    if kernel not in (CONV_IM2COL, CONV_GROUPED) and layer.in_stride != stride:
+    if family(kernel) not in (CONV_IM2COL, CONV_GROUPED) and layer.in_stride != stride:
         raise UnsupportedError(
             f"layer {op.name!r}: {kernel} needs pixels {layer.in_stride} bytes apart, those of "
             f"{op.input!r} are {stride} bytes apart in this layout"
@@ -162,7 +173,7 @@ def _store(network: QuantizedNetwork, op: Op, kernel: str | None) -> StoredLayer
     )
     if kernel is None:
         return StoredLayer(weights.reshape(-1), np.zeros(0, np.uint8), parameters, weights.shape[1])
-    if kernel == CONV_IM2COL and weights[0].size > IM2COL_MAX_BYTES:
+    if family(kernel) == CONV_IM2COL and weights[0].size > IM2COL_MAX_BYTES:
         raise UnsupportedError(
             f"layer '{op.name}' has windows of {weights[0].size} bytes, {kernel} takes at most "
             f"{IM2COL_MAX_BYTES}"
@@ -187,9 +198,9 @@ def _listed(
 
 def _scratch_bytes(network: QuantizedNetwork, op: Conv2D, kernel: str, layer: StoredLayer) -> int:
     out_channels, kernel_h, kernel_w, _ = network.params[op.weight].shape
-    if kernel == CONV_GROUPED:
+    if family(kernel) in (CONV_GROUPED, CONV_POINTWISE):
         return 0
-    if kernel == CONV_IM2COL:
+    if family(kernel) == CONV_IM2COL:
         return im2col_scratch(network.tensors[op.output].shape[2], layer.in_stride)
     if family(kernel) == CONV_DENSE:
         return dense_scratch(kernel, (kernel_h, kernel_w), out_channels, op.dilation[1])

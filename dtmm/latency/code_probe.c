@@ -2,6 +2,7 @@
 #include "dtmm/conv.h"
 #include "dtmm/kernels.h"
 #include "dtmm/ops.h"
+#include "dtmm/point_kernels.h"
 #include "probe.h" /* says which */
 
 typedef void (*function)(void);
@@ -16,6 +17,9 @@ static const volatile function used[] = {
 #endif
 #ifdef PROBE_CONV_FWCS
     (function)dtmm_conv_fwcs_s8,
+#endif
+#ifdef PROBE_CONV_POINTWISE
+    (function)dtmm_conv_pointwise_s8,
 #endif
 #ifdef PROBE_FULLY_CONNECTED
     (function)dtmm_fully_connected_s8,

@@ -12,7 +12,17 @@ from dtmm import runtime_c
 from dtmm.device.build import build_elf
 from dtmm.device.elf import flash_bytes, symbols
 from dtmm.latency.measure import OPERATORS, RUN_KERNELS
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, RUN_KERNEL_IDS, variant
+from dtmm.storage.kernel_ids import (
+    CONV_DENSE,
+    CONV_FWCS,
+    CONV_POINTWISE,
+    POINT_KERNEL_IDS,
+    RUN_KERNEL_IDS,
+    family,
+    variant,
+)
+
+_SHARED = (CONV_DENSE, CONV_FWCS, CONV_POINTWISE)
 
 STEP_BYTES = 224
 """What a generated model spends on one step (its call, its constants), an upper bound of what was
@@ -26,7 +36,7 @@ class CodeSize:
     Attributes:
         kernels: per kernel id, what a model saves that does not use it while it uses all others.
             The forms of a run kernel are one: whoever uses several is charged for each. The looped
-            convolutions are 0, they are shared: every run kernel needs them.
+            convolutions and what calls pointwise kernels are 0, they are shared.
         shared: what remains when it uses none but the copies at its border, and what kernels
             share: an upper bound of everything that is no kernel's own.
     """
@@ -45,20 +55,21 @@ def measure_code_size() -> CodeSize:
     Raises:
         ToolchainError: a tool is missing or fails.
     """
-    with tempfile.TemporaryDirectory(prefix="dtmm-code-") as name:
-        everything = _linked(OPERATORS, Path(name))
+    with tempfile.TemporaryDirectory(prefix="dtmm-code-") as folder:
+        everything = _linked(OPERATORS, Path(folder))
         kernels = {
-            operator: everything - _linked((o for o in OPERATORS if o != operator), Path(name))
+            operator: everything - _linked((o for o in OPERATORS if o != operator), Path(folder))
             for operator in OPERATORS
-            if operator not in (CONV_DENSE, CONV_FWCS)
+            if operator not in _SHARED
         }
         shared = everything - sum(kernels.values())
-        _linked((*OPERATORS, "run_kernels"), Path(name))
-        sizes = {symbol.name: symbol.size for symbol in symbols(Path(name) / "probe.elf")}
-        for kernel in RUN_KERNEL_IDS:
-            run_kernel = variant(kernel)
-            parts = (f"dtmm_run_{run_kernel}", f"dtmm_conv_kernel_{run_kernel}")
-            kernels[kernel] = sum(sizes[part] for part in parts)
+        _linked((*OPERATORS, "run_kernels"), Path(folder))
+        sizes = {symbol.name: symbol.size for symbol in symbols(Path(folder) / "probe.elf")}
+        for ids, prefix in ((RUN_KERNEL_IDS, "dtmm_run_"), (POINT_KERNEL_IDS, "dtmm_point_")):
+            for kernel in ids:
+                name = variant(kernel)
+                own = sizes[f"{prefix}{name}"] + sizes[f"dtmm_conv_kernel_{name}"]
+                kernels[kernel] = own + kernels.get(family(kernel), 0)
     return CodeSize({**kernels, CONV_DENSE: 0, CONV_FWCS: 0}, shared)
 
 

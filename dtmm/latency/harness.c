@@ -7,6 +7,7 @@
 #include "dtmm/conv.h"
 #include "dtmm/kernels.h"
 #include "dtmm/ops.h"
+#include "dtmm/point_kernels.h"
 #include "dtmm_firmware.h"
 
 enum {
@@ -27,10 +28,11 @@ enum {
   SOFTMAX,
   CONCAT,
   PAD,
-  STRIDED_SLICE
+  STRIDED_SLICE,
+  CONV_POINTWISE
 };
 
-/* Run kernels in the order of dtmm.storage.kernel_ids.RUN_VARIANTS; 0 is the looped kernel. */
+/* In the order of dtmm.storage.kernel_ids.VARIANTS; 0 is the looped kernel. */
 static const dtmm_conv_kernel *const run_kernels[] = {0, RUN_KERNELS};
 
 typedef struct {
@@ -146,7 +148,7 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     MEASURED(name(&conv, &stored, &in, out, scratch, sizeof scratch));                 \
   } while (0)
 
-  if (p->kernel <= CONV_FWCS) {
+  if (p->kernel <= CONV_FWCS || p->kernel == CONV_POINTWISE) {
     const dtmm_conv_params conv = {p->kernel_h,   p->kernel_w, p->stride_h, p->stride_w, p->dilation_h,
                                    p->dilation_w, p->pad_top,  p->pad_left, output};
     const int32_t window = p->kernel_h * p->kernel_w * p->in_channels;
@@ -157,7 +159,8 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     const int32_t positions = p->kernel_h * p->kernel_w;
     make_params(p->out_channels, window);
     if (p->kernel == CONV_IM2COL) make_weights(p->out_channels, window, stride);
-    if (p->kernel == CONV_DENSE) make_weights(p->out_channels * positions, p->in_channels, stride);
+    if (p->kernel == CONV_DENSE || p->kernel == CONV_POINTWISE)
+      make_weights(p->out_channels * positions, p->in_channels, stride);
     if (p->kernel == CONV_FWCS) make_weights(p->filterlets, p->in_channels, stride);
     if (p->kernel == CONV_FWCS) read_masks(p);
     if (p->listed) { /* where the operator would list them, which does not write there then */
@@ -171,6 +174,7 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     if (p->kernel == CONV_IM2COL) CONV(dtmm_conv_im2col_s8);
     if (p->kernel == CONV_DENSE) CONV(dtmm_conv_dense_s8);
     if (p->kernel == CONV_FWCS) CONV(dtmm_conv_fwcs_s8);
+    if (p->kernel == CONV_POINTWISE) CONV(dtmm_conv_pointwise_s8);
   } else if (p->kernel == FULLY_CONNECTED) {
     const int32_t inputs = p->in_h * p->in_w * p->in_channels;
     make_params(p->out_channels, inputs);

@@ -31,8 +31,11 @@ from dtmm.latency.table import Cost, LatencyTable, OpShape, Point, describe
 from dtmm.planning.nouns import Buffer
 from dtmm.storage.kernel_ids import (
     CONV_FWCS,
+    CONV_IM2COL,
+    CONV_POINTWISE,
+    POINT_KERNEL_IDS,
     RUN_KERNEL_IDS,
-    RUN_VARIANTS,
+    VARIANTS,
     family,
     is_listed,
     variant,
@@ -59,10 +62,15 @@ OPERATORS = (
     "concat",
     "pad",
     "strided_slice",
+    "conv_pointwise",
 )
 """Operators in the order of harness.c's enum."""
 
-KERNELS = (*OPERATORS, *RUN_KERNEL_IDS)
+KERNELS = (
+    *(name for name in OPERATORS if name != CONV_POINTWISE),  # which needs a kernel
+    *RUN_KERNEL_IDS,
+    *POINT_KERNEL_IDS,
+)
 """Kernel ids that can be measured."""
 
 
@@ -79,8 +87,8 @@ LIMITS: Mapping[str, int] = {
 }
 """Sizes of harness.c's buffers; together they fit the device's 4 MiB internal SRAM."""
 
-RUN_KERNELS = ",".join(f"&dtmm_conv_kernel_{name}" for name in RUN_VARIANTS)
-"""C initialisers of all run kernels."""
+RUN_KERNELS = ",".join(f"&dtmm_conv_kernel_{name}" for name in VARIANTS)
+"""C initialisers of all kernels in assembly."""
 
 _DEFINES: Mapping[str, str | int | None] = {**LIMITS, "RUN_KERNELS": RUN_KERNELS}
 
@@ -291,11 +299,11 @@ def _fields(point: Point, masks: int, seed: int) -> list[int]:
                 f"{describe(point)} needs {name}={needs[name]}, the harness has {limit}"
             )
     shape = point.shape
-    multiple = 1 if point.kernel == "conv_im2col" else VECTOR_BYTES
+    multiple = 1 if family(point.kernel) == CONV_IM2COL else VECTOR_BYTES
     run_kernel = variant(point.kernel)
     fields = [
         OPERATORS.index(family(point.kernel)),
-        0 if run_kernel is None else 1 + RUN_VARIANTS.index(run_kernel),
+        0 if run_kernel is None else 1 + VARIANTS.index(run_kernel),
         int(is_listed(point.kernel)),
         *shape.kernel,
         *shape.stride,

@@ -12,6 +12,7 @@ from dtmm.errors import ConfigError
 from dtmm.network.groups import ChannelGroup, channel_groups
 from dtmm.network.ir import FullyConnected, Network
 from dtmm.planning.kernels import fastest_kernel, kernel_size, only_kernel
+from dtmm.planning.layout import layout
 from dtmm.storage.stored import VECTOR_BYTES
 
 Ints = npt.NDArray[np.int64]
@@ -127,6 +128,7 @@ def choices(folded: Network, levels: Levels) -> Choices:
         ConfigError: a pinned name is no convolution of the network.
     """
     groups = channel_groups(folded)
+    place = layout(folded)
     fixed = {op.output for op in folded.ops if isinstance(op, FullyConnected)}
     fixed |= _pinned_outputs(folded, levels)
     per_group: dict[str, Ints] = {}
@@ -150,9 +152,10 @@ def choices(folded: Network, levels: Levels) -> Choices:
         new = np.ones(counts.shape, dtype=np.bool_)
         new[:, 1:] = np.diff(counts, axis=1) < 0
         # which kernel is the fastest hangs on the input level: one option for each kernel
+        buffer = place.buffer_of(conv.input)
         fastest = [
             [
-                only or fastest_kernel(folded, conv, int(c_in), share > 0)
+                only or fastest_kernel(folded, conv, buffer, int(c_in), share > 0)
                 for share in range(len(shares))
             ]
             for c_in in per_group[source]

@@ -68,6 +68,10 @@ class Layout:
     tensor_buffer: Mapping[str, str]
     steps: tuple[Step, ...]
 
+    def buffer_of(self, tensor: str) -> Buffer:
+        """The buffer that holds a tensor."""
+        return self.buffers[self.tensor_buffer[tensor]]
+
 
 @dataclass(frozen=True)
 class Selection:

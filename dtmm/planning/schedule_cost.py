@@ -8,7 +8,7 @@ from dtmm.planning.kernels import kernel_size
 from dtmm.planning.nouns import Layout
 from dtmm.scheduler.problem import Schedule
 from dtmm.storage import dense_scratch, fwcs_scratch, im2col_scratch, weight_format
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_GROUPED, CONV_IM2COL, family
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_GROUPED, CONV_IM2COL, CONV_POINTWISE, family
 
 
 def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedule) -> int:
@@ -22,10 +22,10 @@ def conv_scratch(folded: Network, layout: Layout, conv: Conv2D, schedule: Schedu
     group = next(g for g in channel_groups(folded) if conv.output in g.tensors)
     outputs = schedule.channels[group.name]  # the buffer may be that of a whole concatenation
     kernel = schedule.kernels[conv.name]
-    if kernel == CONV_GROUPED:
+    if family(kernel) in (CONV_GROUPED, CONV_POINTWISE):
         return 0
     in_stride = weight_format(kernel).in_stride(size, inputs)
-    if kernel == CONV_IM2COL:
+    if family(kernel) == CONV_IM2COL:
         return im2col_scratch(target.width, in_stride)
     if family(kernel) == CONV_DENSE:
         return dense_scratch(kernel, size, outputs, conv.dilation[1])

@@ -43,6 +43,36 @@ RUN_KERNELS = tuple(
 """All run kernels; of those that fit a convolution, earlier ones are faster by the tile."""
 
 
+@dataclass(frozen=True)
+class PointKernel:
+    """What a pointwise kernel (generate/point_kernels.py) is specialised to.
+
+    Attributes:
+        in_stride: bytes between input pixels, a multiple of 16.
+        stride_w: horizontal stride of the convolution.
+    """
+
+    in_stride: int
+    stride_w: int
+
+    @property
+    def name(self) -> str:
+        """Such as p64 or p64_s2; in C it is dtmm_conv_kernel_<name>."""
+        return f"p{self.in_stride}" if self.stride_w == 1 else f"p{self.in_stride}_s{self.stride_w}"
+
+
+POINT_KERNELS = tuple(
+    PointKernel(in_stride, stride_w)
+    for stride_w in (1, 2)
+    for in_stride in (16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+    if in_stride * stride_w <= RUN_REACH
+)
+"""All pointwise kernels."""
+
+POINT_PIXELS = 4
+"""Output pixels that a pointwise kernel computes at a time."""
+
+
 def folder() -> Path:
     """The library's root: CMakeLists.txt, include/, src/, cmake/."""
     return Path(str(resources.files("dtmm.runtime_c")))

@@ -19,8 +19,8 @@ from dtmm.storage.stored import (
     round_up,
 )
 
-IM2COL_MAX_BYTES = 32
-"""Largest window dtmm_conv_im2col_s8 takes."""
+IM2COL_MAX_BYTES = 256
+"""Largest window that is worth gathering, of an input of fewer channels than a vector holds."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def im2col_stride(kernel: Kernel, in_channels: int) -> int:
 
 
 def encode_im2col(weights: Int8Array) -> Dense:
-    """int8 [C_out, kh, kw, C_in], kh*kw*C_in <= 32, with every filter padded to whole vectors.
+    """int8 [C_out, kh, kw, C_in], kh*kw*C_in <= 256, with every filter padded to whole vectors.
 
     Raises UnsupportedError on another shape or dtype or a larger window.
     """

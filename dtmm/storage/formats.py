@@ -63,6 +63,14 @@ FORMATS: Mapping[str, WeightFormat] = {
         ),
         in_stride=_pixel_stride,
     ),
+    "conv_pointwise": WeightFormat(
+        encode=lambda w: encode_dense(w, round_up(w.shape[-1], VECTOR_BYTES)),
+        decode=decode,
+        size=lambda kept, c_out, kernel, c_in: dense_size(
+            c_out, kernel, _pixel_stride(kernel, c_in)
+        ),
+        in_stride=_pixel_stride,
+    ),
     "conv_fwcs": WeightFormat(
         encode=lambda w: encode_fwcs(w, round_up(w.shape[-1], VECTOR_BYTES)),
         decode=decode,

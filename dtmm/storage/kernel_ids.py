@@ -4,31 +4,44 @@
 bytes apart that computes tiles of 1 x 8 output pixels (dtmm/runtime_c/generate/run_kernels.py), and
 "conv_fwcs_c64_1x8_listed" the same kernel with its runs listed ahead, in flash: it needs no scratch
 memory and fewer cycles, but 2 bytes for each run instead of a bit for each position.
+"conv_pointwise_p64" and "conv_im2col_p32" are pointwise kernels (generate/point_kernels.py), the
+latter on gathered windows.
 """
 
 from __future__ import annotations
 
-from dtmm.runtime_c import RUN_KERNELS
+from dtmm.runtime_c import POINT_KERNELS, POINT_PIXELS, RUN_KERNELS, PointKernel
 
 CONV_IM2COL = "conv_im2col"
 CONV_DENSE = "conv_dense"
 CONV_FWCS = "conv_fwcs"
 CONV_GROUPED = "conv_grouped"
+CONV_POINTWISE = "conv_pointwise"
 
 RUN_VARIANTS = tuple(kernel.name for kernel in RUN_KERNELS)
 """What a run kernel is specialised to: dtmm_conv_kernel_<variant> in C."""
 
+POINT_VARIANTS = tuple(kernel.name for kernel in POINT_KERNELS)
+"""What a pointwise kernel is specialised to, likewise."""
+
+VARIANTS = (*RUN_VARIANTS, *POINT_VARIANTS)
+"""Every dtmm_conv_kernel_<variant>."""
+
 _LISTED = "_listed"
-_FAMILIES = (CONV_DENSE, CONV_FWCS)
+_RUN_FAMILIES, _POINT_FAMILIES = (CONV_DENSE, CONV_FWCS), (CONV_POINTWISE, CONV_IM2COL)
 
 
 def family(kernel_id: str) -> str:
     """The operator behind a kernel id: `conv_fwcs` of `conv_fwcs_c64_1x8`."""
-    return next((name for name in _FAMILIES if kernel_id.startswith(f"{name}_c")), kernel_id)
+    kinds = ((_RUN_FAMILIES, "_c"), (_POINT_FAMILIES, "_p"))
+    return next(
+        (name for names, mark in kinds for name in names if kernel_id.startswith(name + mark)),
+        kernel_id,
+    )
 
 
 def variant(kernel_id: str) -> str | None:
-    """The run kernel behind a kernel id: `c64_1x8` of `conv_fwcs_c64_1x8`; None: looped."""
+    """The assembly behind a kernel id: `c64_1x8` of `conv_fwcs_c64_1x8`; None: looped."""
     return kernel_id.removesuffix(_LISTED)[len(family(kernel_id)) + 1 :] or None
 
 
@@ -71,9 +84,27 @@ def kernel_ids(
     return (family_id, *listed, f"{family_id}_{name}")
 
 
+def point_id(family_id: str, in_stride: int, stride_w: int, pixels: int) -> str | None:
+    """The pointwise kernel for `conv_pointwise`, or for the windows of `conv_im2col`.
+
+    Args:
+        in_stride: bytes between input pixels, or of a window.
+        pixels: that lie beside each other in the output: of a row, or all where the input's rows
+            follow each other without a gap and no pixel is left out.
+    """
+    name = PointKernel(in_stride, stride_w).name
+    return f"{family_id}_{name}" if name in POINT_VARIANTS and pixels >= POINT_PIXELS else None
+
+
 RUN_KERNEL_IDS = tuple(
     f"{family_id}_{name}{suffix}"
     for family_id, suffix in ((CONV_DENSE, ""), (CONV_FWCS, ""), (CONV_FWCS, _LISTED))
     for name in RUN_VARIANTS
 )
 """All kernel ids of run kernels."""
+
+POINT_KERNEL_IDS = (
+    *(f"{CONV_POINTWISE}_{name}" for name in POINT_VARIANTS),
+    *(f"{CONV_IM2COL}_{kernel.name}" for kernel in POINT_KERNELS if kernel.stride_w == 1),
+)
+"""All kernel ids of pointwise kernels."""

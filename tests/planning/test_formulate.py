@@ -17,13 +17,14 @@ from dtmm.planning.levels import choices
 from dtmm.scheduler import Budgets, Decision, evaluate, solve, validate
 from dtmm.scheduler.evaluate import broken_rules
 from dtmm.scheduler.problem import Problem, Schedule
-from dtmm.storage.kernel_ids import RUN_VARIANTS, family
+from dtmm.storage.kernel_ids import POINT_KERNEL_IDS, RUN_VARIANTS, family
 
 LEVELS = Levels(channels=3, filterlets=4)
 CODE = {
     "conv_im2col": 1000, "conv_dense": 2000, "conv_fwcs": 3000, "add": 100, "mean": 200,
     "fully_connected": 300, "max_pool": 400,
     **{f"conv_fwcs_{name}": 10 * n for n, name in enumerate(RUN_VARIANTS)},
+    **{name: 20 * n for n, name in enumerate(POINT_KERNEL_IDS)},
 }  # fmt: skip
 
 # Of the residual network, by hand: input group, output group and shape.
@@ -106,7 +107,7 @@ def _by_hand(importance, cost_model, schedule: Schedule) -> dict[str, float]:
         latency += cost.cycles
         scratch[name] = cost.scratch
         flash += 12 * c[target]
-        if schedule.kernels[name] == "conv_im2col":
+        if family(schedule.kernels[name]) == "conv_im2col":
             flash += _round16(positions * c[source]) * c[target]
         else:
             flash += kept * _round16(c[source])
@@ -183,7 +184,7 @@ def test_required_points_are_exactly_what_is_asked(residual, chain, scores, cost
 
 def test_points_of_the_chain(chain) -> None:
     points = required_points(chain, layout(chain), LEVELS)
-    first = [p for p in points if p.kernel == "conv_im2col"]
+    first = [p for p in points if p.kernel == "conv_im2col_p16"]
     assert {(p.in_channels, p.out_channels, p.filterlets) for p in first} == {
         (1, 24, 216), (1, 16, 144), (1, 8, 72),
     }  # fmt: skip

@@ -54,9 +54,10 @@ def test_choices_of_the_residual_network(residual) -> None:
     assert {name: c.tolist() for name, c in options.levels.items()} == {
         "image": [3], "stem": [32, 8], "a": [16, 8], "down": [48, 8], "classifier": [10],
     }  # fmt: skip
-    assert options.convs["stem"].kernels == ("conv_im2col",)
-    strided = ("conv_fwcs_c32_2x4_s2", "conv_fwcs_c16_2x4_s2")  # they read 32 or 8 channels
-    assert options.convs["shortcut"].kernels == strided
+    assert options.convs["stem"].kernels == ("conv_im2col_p32",)
+    # they read 32 or 8 channels
+    assert options.convs["shortcut"].kernels == ("conv_pointwise_p32_s2", "conv_pointwise_p16_s2")
+    strided = ("conv_fwcs_c32_2x4_s2", "conv_fwcs_c16_2x4_s2")
     down = options.convs["down"]
     assert down.kernels == strided * 5
     counts = [[432, 336, 240, 144, 48], [72, 56, 40, 24, 8]]

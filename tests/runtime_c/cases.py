@@ -19,10 +19,11 @@ from dtmm.storage import (
     im2col_scratch,
     pack_channel_params,
 )
-from dtmm.storage.kernel_ids import kernel_ids, variant
+from dtmm.storage.kernel_ids import kernel_ids, point_id, variant
 from tests.runtime_c import arithmetic
 from tests.runtime_c.library import (
     OK,
+    UNSUPPORTED,
     AddParams,
     ConvParams,
     ConvWeights,
@@ -87,6 +88,20 @@ def out_size(rng: Rng, in_size: int, stride: int, extent: int, pad: int, pad_aft
     return size if rng.random() < 0.8 else pick(rng, 1, size)
 
 
+def assembly_of(
+    kernel_id: str, rng: Rng, in_stride: int, stride: int, in_line: bool, out_hw: tuple[int, int]
+) -> str:
+    """The id with a kernel in assembly that should fit, mostly; else without."""
+    if kernel_id == "conv_pointwise":
+        pixels = out_hw[0] * out_hw[1] if in_line and stride == 1 else out_hw[1]
+        return point_id(kernel_id, in_stride, stride, pixels) or kernel_id
+    if rng.random() < 0.2:
+        return kernel_id
+    if kernel_id == "conv_im2col":
+        return point_id(kernel_id, in_stride, 1, out_hw[1]) or kernel_id
+    return kernel_ids(kernel_id, in_stride, stride, out_hw)[-1]
+
+
 def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64) -> None:
     """One random convolution."""
     kernel, dilation = KERNELS[pick(rng, 0, len(KERNELS) - 1)], (1, 1)
@@ -96,13 +111,16 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
     c_in = int(rng.choice(CHANNELS))
     if kernel_id == "conv_im2col":
         kernel = KERNELS[pick(rng, 0, 4)]
-        c_in = pick(rng, 1, 32 // (kernel[0] * kernel[1]))
+        c_in = pick(rng, 1, min(15, 256 // (kernel[0] * kernel[1])))
+    if kernel_id == "conv_pointwise":
+        kernel, dilation = (1, 1), (1, 1)
     c_out = int(rng.choice(CHANNELS[:10]))
     in_hw = (pick(rng, 1, 9), pick(rng, 1, 9))
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     need = max(0, *(e - n for e, n in zip(extent, in_hw, strict=True)))
     halo = max(pick(rng, 0, 2), (need + 1) // 2)
-    pads = [(pick(rng, 0, halo), pick(rng, 0, halo)) for _ in range(2)]
+    most = 0 if kernel_id == "conv_pointwise" else halo
+    pads = [(pick(rng, 0, most), pick(rng, 0, most)) for _ in range(2)]
     pads = [
         p if n + sum(p) >= e else (halo, halo) for p, n, e in zip(pads, in_hw, extent, strict=True)
     ]
@@ -150,29 +168,37 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
         address(packed),
     )
     name = kernel_id
-    if kernel_id != "conv_im2col" and rng.random() < 0.8:
-        name = kernel_ids(kernel_id, in_stride, stride[1], (out_hw[0], out_hw[1]))[-1]
+    if c_out > 1 and shift.max() < 0:
+        in_line = stride[0] == 1 and in_hw[1] == out_hw[1] and source.in_line
+        pixels = (out_hw[0], out_hw[1])
+        name = assembly_of(kernel_id, rng, in_stride, stride[1], in_line, pixels)
     if variant(name) is not None:
         descriptor = ctypes.c_char.in_dll(library, f"dtmm_conv_kernel_{variant(name)}")
         c_weights.kernel = ctypes.addressof(descriptor)
     params = ConvParams(kernel, stride, dilation, pad, out_params)
     arguments = [ctypes.byref(a) for a in (params, c_weights, source.tensor(), target.tensor())]
-    if not library.dtmm_conv_kernel_fits(*arguments):  # shifts to the left, odd addresses
-        name, c_weights.kernel = kernel_id, None
+    if kernel_id == "conv_pointwise":
+        # four pixels in a line, of as many as there are: what Python expects is what C says
+        assert library.dtmm_conv_pointwise_fits(*arguments) == (name != kernel_id)
+    elif kernel_id != "conv_im2col" and not library.dtmm_conv_kernel_fits(*arguments):
+        name, c_weights.kernel = kernel_id, None  # shifts to the left, odd addresses
     size = int(getattr(library, f"dtmm_{kernel_id}_s8_get_buffer_size")(*arguments))
     filterlets = int(weights.any(axis=3).sum())
-    assert (
-        size
-        == {
-            "conv_dense": dense_scratch(name, kernel, c_out, dilation[1]),
-            "conv_im2col": im2col_scratch(out_hw[1], in_stride),
-            "conv_fwcs": fwcs_scratch(name, filterlets, c_out, kernel, dilation[1]),
-        }[kernel_id]
-    )
+    expected = {
+        "conv_dense": lambda: dense_scratch(name, kernel, c_out, dilation[1]),
+        "conv_im2col": lambda: im2col_scratch(out_hw[1], in_stride),
+        "conv_pointwise": lambda: 0,
+        "conv_fwcs": lambda: fwcs_scratch(name, filterlets, c_out, kernel, dilation[1]),
+    }
+    assert size == expected[kernel_id]()
     scratch = aligned(size)
     input_before, before = source.buffer.copy(), target.buffer.copy()
     call = getattr(library, f"dtmm_{kernel_id}_s8")
-    assert call(*arguments, address(scratch), ctypes.c_size_t(size)) == OK
+    status = call(*arguments, address(scratch), ctypes.c_size_t(size))
+    if kernel_id == "conv_pointwise" and name == kernel_id:
+        assert status == UNSUPPORTED
+        return
+    assert status == OK
     target.assert_holds(want, out_params.zero_point, before)
     np.testing.assert_array_equal(source.buffer, input_before)
 
@@ -324,6 +350,7 @@ CHECKS = {
     "conv_dense": lambda *a: check_conv(a[0], "conv_dense", *a[1:]),
     "conv_fwcs": lambda *a: check_conv(a[0], "conv_fwcs", *a[1:]),
     "conv_im2col": lambda *a: check_conv(a[0], "conv_im2col", *a[1:]),
+    "conv_pointwise": lambda *a: check_conv(a[0], "conv_pointwise", *a[1:]),
     "add": check_add,
     "max_pool": lambda *a: check_pool(a[0], "max", *a[1:]),
     "average_pool": lambda *a: check_pool(a[0], "average", *a[1:]),

@@ -29,6 +29,33 @@ static void choose_kernel(const dtmm_conv_params *conv, const dtmm_tensor *in,
   if (dtmm_conv_list_runs(conv, weights, in, stream, entries) != 0) weights->stream = stream;
 }
 
+/* A pointwise kernel that fits, NULL if none does. */
+static const dtmm_conv_kernel *point_kernel(const dtmm_conv_params *conv, const dtmm_tensor *in,
+                                            const dtmm_tensor *out, dtmm_conv_weights weights) {
+  static const dtmm_conv_kernel *const kernels[] = {RUN_KERNELS};
+  for (size_t i = 0; i < sizeof kernels / sizeof *kernels; ++i) {
+    weights.kernel = kernels[i];
+    if (dtmm_conv_pointwise_fits(conv, &weights, in, out)) return weights.kernel;
+  }
+  return NULL;
+}
+
+static dtmm_status pointwise(void) {
+  const int32_t stride = pick(1, 2), h = pick(1, 5), w = pick(4, 13), c_in = channels(13);
+  const int32_t halo = pick(0, 1), out_halo = pick(0, 1), c_out = 1 + channels(11);
+  const dtmm_conv_params conv = {1, 1, stride, stride, 1, 1, 0, 0, output()};
+  const dtmm_tensor in = view((h - 1) * stride + 1, (w - 1) * stride + 1, c_in, halo, 1);
+  const dtmm_tensor out = view(h, w, c_out, out_halo, pick(0, 2));
+  dtmm_channel_params *params = channel_params(c_out);
+  for (int32_t i = 0; i < c_out; ++i) params[i].shift = -1 - (params[i].shift & 15);
+  dtmm_conv_weights weights = {.out_channels = c_out, .in_stride = in.pixel_stride,
+                               .weights = allocate((size_t)(c_out * in.pixel_stride)),
+                               .params = params};
+  if (used > POOL) return DTMM_UNSUPPORTED;
+  weights.kernel = point_kernel(&conv, &in, &out, weights);
+  return dtmm_conv_pointwise_s8(&conv, &weights, &in, &out, NULL, 0);
+}
+
 static dtmm_status convolution(uint32_t kind) {
   static const int32_t kernels[][2] = {{3, 3}, {1, 1}, {3, 3}, {5, 5}, {2, 3}, {1, 7}};
   const int32_t *k = kernels[pick(0, kind == 2 ? 1 : 5)];
@@ -69,6 +96,15 @@ static dtmm_status convolution(uint32_t kind) {
   weights.weights =
       allocate((size_t)(c_out * weights.in_stride * (kind == 2 ? 1 : positions)));
   if (kind != 2) choose_kernel(&conv, &in, &out, kind, &weights);
+  if (kind == 2) {
+    const dtmm_conv_params product = {1, 1, 1, 1, 1, 1, 0, 0, conv.output};
+    const dtmm_tensor windows = {.height = 1, .width = out_w, .channels = weights.in_stride,
+                                 .pixel_stride = weights.in_stride,
+                                 .row_stride = out_w * weights.in_stride};
+    dtmm_tensor row = out;
+    row.height = 1;
+    weights.kernel = point_kernel(&product, &windows, &row, weights);
+  }
   if (kind == 2) { /* bytes beyond the window are zero by contract */
     int8_t *w = (int8_t *)(uintptr_t)weights.weights;
     for (int32_t filter = 0; filter < c_out; ++filter, w += weights.in_stride) {
@@ -129,6 +165,9 @@ static dtmm_status other(uint32_t kind) {
   return dtmm_copy_s8((int8_t)pick(-128, 127), &in, &out);
 }
 
-static dtmm_status run(uint32_t kind) { return kind < 3 ? convolution(kind) : other(kind); }
+static dtmm_status run(uint32_t kind) {
+  if (kind == 9) return pointwise();
+  return kind < 3 ? convolution(kind) : other(kind);
+}
 
-int main(void) { return run_cases(9, run); }
+int main(void) { return run_cases(10, run); }

@@ -8,6 +8,7 @@
 #include "dtmm/conv.h"
 #include "dtmm/kernels.h"
 #include "dtmm/ops.h"
+#include "dtmm/point_kernels.h"
 
 #ifdef __arm__
 #include "dtmm_firmware.h"

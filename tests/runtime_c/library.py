@@ -98,7 +98,7 @@ class MeanParams(ctypes.Structure):
 def load(path: Path) -> ctypes.CDLL:
     """The shared library with its return types declared."""
     library = ctypes.CDLL(str(path))
-    for kernel in ("dense", "fwcs", "im2col"):
+    for kernel in ("dense", "fwcs", "im2col", "pointwise"):
         getattr(library, f"dtmm_conv_{kernel}_s8_get_buffer_size").restype = ctypes.c_size_t
     return library
 
@@ -148,6 +148,11 @@ class View:
         self.buffer = aligned(last + self.pixel + layout.margin)
         self.buffer[:] = rng.integers(-128, 128, self.buffer.size, dtype=np.int8)
         self.first = first
+
+    @property
+    def in_line(self) -> bool:
+        """Whether its rows follow each other without a gap."""
+        return self.row == self.shape[1] * self.pixel
 
     def tensor(self) -> Tensor:
         """The struct to pass; valid while this view lives."""

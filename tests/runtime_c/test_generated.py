@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dtmm.device.mca import block_cycles
-from dtmm.runtime_c import RunKernel, folder
+from dtmm.runtime_c import PointKernel, RunKernel, folder
+from dtmm.runtime_c.generate import point_kernels
 from dtmm.runtime_c.generate.run_kernels import (
     JUMP_CYCLES,
     Kernel,
@@ -85,3 +86,27 @@ def _values(lines: tuple[str, ...] | list[str]) -> set[tuple[object, ...]]:
             made[register] = digest
         found.add(digest)
     return found
+
+
+def test_pointwise_kernels_are_committed_as_they_are_generated() -> None:
+    for path, text in point_kernels.files().items():
+        assert committed(path) == text, path
+    names = {path.stem for path in (folder() / "src").glob("dtmm_point_p*.S")}
+    assert names == {kernel.name for kernel in point_kernels.kernels()}
+
+
+def test_pointwise_kernels_take_the_expected_cycles(toolchain: None) -> None:
+    """Eight sums in at most 36 cycles more than their multiplications: what requantizing them, the
+    loop and the way back to the first pixel take where they do not hide."""
+    for kernel in point_kernels.kernels():
+        block = point_kernels.pair_block(kernel, first=False)
+        modelled = block_cycles([block.lines])[block.lines]
+        expected = point_kernels.expected_cycles(kernel) - 1 - JUMP_CYCLES
+        assert abs(expected - modelled) <= 3, kernel.name
+        assert kernel.pair.bound <= expected <= kernel.pair.bound + 36, kernel.name
+
+
+def test_a_pair_keeps_every_dependency() -> None:
+    pair = point_kernels.Kernel(PointKernel(48, 2)).pair
+    lines = [*pair.products(0, pair.vectors, clear=True), pair.leave]
+    assert _values(schedule(lines).lines) == _values(lines)

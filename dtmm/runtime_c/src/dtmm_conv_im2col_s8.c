@@ -1,13 +1,14 @@
 /* Convolution of few input channels: each output row's windows are gathered into the scratch buffer,
- * one of in_stride (16 or 32) bytes per output pixel, and multiplied as a 1x1 convolution. */
+ * one of in_stride bytes per output pixel, and multiplied as a 1x1 convolution. */
 #include <string.h>
 
 #include "dtmm_conv_kernels.h"
+#include "dtmm_point.h"
 
 #if DTMM_USE_MVE
 
-DTMM_INLINE void tile_of_windows(const dtmm_tile_job *job, const int8_t *in, int8_t *out,
-                                 const int32_t bytes) {
+static void tile_of_windows(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
+  const int32_t bytes = job->in_stride;
   const dtmm_tile_output to = dtmm_tile_output_of(job);
   const int8_t *x0 = in, *x1 = in + job->in_pixel[1];
   const int8_t *x2 = in + job->in_pixel[2], *x3 = in + job->in_pixel[3];
@@ -16,7 +17,7 @@ DTMM_INLINE void tile_of_windows(const dtmm_tile_job *job, const int8_t *in, int
   for (int32_t filter = job->out_channels; filter > 0; --filter, ++channel, ++out) {
     const int32_t bias = channel->bias;
     int32_t a0 = bias, a1 = bias, a2 = bias, a3 = bias;
-    DTMM_UNROLL
+    DTMM_NO_UNROLL
     for (int32_t c = 0; c < bytes; c += 16, w += 16) {
       const int8x16_t v = vldrbq_s8(w);
       a0 = vmladavaq_s8(a0, v, vldrbq_s8(x0 + c));
@@ -27,13 +28,6 @@ DTMM_INLINE void tile_of_windows(const dtmm_tile_job *job, const int8_t *in, int
     const int32x4_t sums = {a0, a1, a2, a3};
     dtmm_store_tile(to, channel, sums, out);
   }
-}
-
-static void tile_16(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
-  tile_of_windows(job, in, out, 16);
-}
-static void tile_32(const dtmm_tile_job *job, const int8_t *in, int8_t *out) {
-  tile_of_windows(job, in, out, 32);
 }
 
 /* `count` pieces of `bytes`, from step to step. */
@@ -99,19 +93,13 @@ dtmm_status dtmm_conv_im2col_s8(const dtmm_conv_params *conv, const dtmm_conv_we
   if (!dtmm_conv_is_valid(conv, weights, in, out)) return DTMM_BAD_ARGUMENT;
   const int32_t in_stride = weights->in_stride;
   const int32_t window_bytes = conv->kernel_h * conv->kernel_w * in->channels;
-  if (window_bytes > 2 * DTMM_VECTOR_BYTES) return DTMM_UNSUPPORTED;
-  if (in_stride != (window_bytes > DTMM_VECTOR_BYTES ? 2 : 1) * DTMM_VECTOR_BYTES) {
+  if (in_stride != (window_bytes + DTMM_VECTOR_BYTES - 1) / DTMM_VECTOR_BYTES * DTMM_VECTOR_BYTES) {
     return DTMM_BAD_ARGUMENT;
   }
   if (scratch_size < dtmm_conv_im2col_s8_get_buffer_size(conv, weights, in, out)) {
     return DTMM_NO_SPACE;
   }
   if (scratch == NULL) return DTMM_BAD_ARGUMENT;
-#if DTMM_USE_MVE
-  const dtmm_tile_kernel kernel = in_stride == DTMM_VECTOR_BYTES ? tile_16 : tile_32;
-#else
-  const dtmm_tile_kernel kernel = tile_of_windows;
-#endif
   dtmm_tile_job job = {.weights = weights->weights,
                        .params = weights->params,
                        .out_channels = weights->out_channels,
@@ -128,9 +116,17 @@ dtmm_status dtmm_conv_im2col_s8(const dtmm_conv_params *conv, const dtmm_conv_we
   dtmm_tensor row = *out;
   row.height = 1;
   const int8_t *window = dtmm_pixel(in, -conv->pad_top, -conv->pad_left);
+  if (weights->kernel != NULL) {
+    if (!dtmm_conv_is_vectorisable(&product, weights, &windows)) return DTMM_BAD_ARGUMENT;
+    if (!dtmm_conv_pointwise_fits(&product, weights, &windows, &row)) return DTMM_UNSUPPORTED;
+  }
   for (int32_t y = 0; y < out->height; ++y) {
     gather_row(conv, in, out->width, window, in_stride, scratch);
-    dtmm_walk_tiles(&product, &windows, &row, &job, kernel, kernel);
+    if (weights->kernel != NULL) {
+      dtmm_conv_points(&product, weights, &windows, &row);
+    } else {
+      dtmm_walk_tiles(&product, &windows, &row, &job, tile_of_windows, tile_of_windows);
+    }
     window += conv->stride_h * in->row_stride;
     row.data += row.row_stride;
   }

@@ -146,10 +146,7 @@ static void fill_job(const dtmm_conv_params *conv, const dtmm_conv_weights *weig
   job->in_step = kernel->columns * conv->stride_w * in->pixel_stride;
   job->out_step = kernel->columns * out->pixel_stride;
   job->in_row = conv->stride_h * in->row_stride;
-  const dtmm_output_params *output = &conv->output;
-  job->raise = output->zero_point + UINT8_MAX - output->activation_max;
-  job->lower = UINT8_MAX - (output->activation_max - output->activation_min);
-  job->low = output->activation_min;
+  dtmm_run_set_output(job, &conv->output);
   for (int32_t i = 0; i < DTMM_RUN_PIXELS; ++i) {
     const int32_t pixel = i / 2 + (i & 1) * (DTMM_RUN_PIXELS / 2);
     const int32_t y = pixel / kernel->columns, x = pixel % kernel->columns;

@@ -44,8 +44,27 @@ struct dtmm_conv_kernel {
   void (*run)(const dtmm_run_job *job);
 };
 
+/* Sets how results are clamped. */
+DTMM_INLINE void dtmm_run_set_output(dtmm_run_job *job, const dtmm_output_params *output) {
+  job->raise = output->zero_point + UINT8_MAX - output->activation_max;
+  job->lower = UINT8_MAX - (output->activation_max - output->activation_min);
+  job->low = output->activation_min;
+}
+
+/* A sum as the output has it. */
+DTMM_INLINE int8_t dtmm_run_finish(const dtmm_run_job *job, const dtmm_channel_params *channel,
+                                   int32_t sum) {
+  const int32_t scaled = dtmm_requantize(sum, channel->multiplier, channel->shift);
+  const int32_t narrow = dtmm_min(dtmm_max(scaled, INT16_MIN), INT16_MAX);
+  const int32_t raised = dtmm_min(dtmm_max(narrow + job->raise, 0), UINT8_MAX);
+  return (int8_t)(dtmm_max(raised - job->lower, 0) + job->low);
+}
+
 /* The kernels in plain C, where there is no MVE. */
 void dtmm_run_portable(const dtmm_run_job *job);
+
+/* Whether every channel's shift is to the right, the only ones that kernels requantize by. */
+int dtmm_shifts_are_negative(const dtmm_conv_weights *weights);
 
 /* Positions of a kernel that are looked at together. */
 #define DTMM_RUN_GROUP 24

@@ -31,10 +31,7 @@ static void store(const dtmm_run_job *job, const dtmm_channel_params *channel, c
                   int8_t *out) {
   for (int32_t i = 0; i < DTMM_RUN_PIXELS; ++i) {
     const int32_t pixel = i / 2 + (i & 1) * (DTMM_RUN_PIXELS / 2);
-    const int32_t scaled = dtmm_requantize(sums[pixel], channel->multiplier, channel->shift);
-    const int32_t narrow = dtmm_min(dtmm_max(scaled, INT16_MIN), INT16_MAX);
-    const int32_t raised = dtmm_min(dtmm_max(narrow + job->raise, 0), UINT8_MAX);
-    out[job->offsets[i]] = (int8_t)(dtmm_max(raised - job->lower, 0) + job->low);
+    out[job->offsets[i]] = dtmm_run_finish(job, channel, sums[pixel]);
   }
 }
 

@@ -81,9 +81,26 @@ size_t dtmm_conv_fwcs_s8_get_buffer_size(const dtmm_conv_params *conv,
                                          const dtmm_conv_weights *weights, const dtmm_tensor *in,
                                          const dtmm_tensor *out);
 
-/** Few input channels (C_in * kh * kw <= 32, typically the first layer): im2col of an output row
- * into the scratch buffer. weights: [C_out][in_stride] with in_stride = C_in*kh*kw rounded up to
- * 16; the input view may have any pixel stride and no alignment. */
+/** Whether weights->kernel is one of point_kernels.h that can run this convolution: 1x1 without
+ * padding. It wants its own in_stride and horizontal stride, two filters at least, channel shifts that
+ * are all negative, and rows of four output pixels at least; or as many in all, where no input pixel
+ * is left out and none lies between rows. */
+int dtmm_conv_pointwise_fits(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                             const dtmm_tensor *in, const dtmm_tensor *out);
+
+/** 1x1 convolution with weights as for dtmm_conv_dense_s8(), without scratch memory.
+ * DTMM_UNSUPPORTED where dtmm_conv_pointwise_fits() says no. */
+dtmm_status dtmm_conv_pointwise_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                                   const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
+                                   size_t scratch_size);
+size_t dtmm_conv_pointwise_s8_get_buffer_size(const dtmm_conv_params *conv,
+                                              const dtmm_conv_weights *weights,
+                                              const dtmm_tensor *in, const dtmm_tensor *out);
+
+/** Few input channels, typically the first layer: im2col of an output row into the scratch buffer.
+ * weights: [C_out][in_stride] with in_stride = C_in*kh*kw rounded up to 16; the input view may have
+ * any pixel stride and no alignment. The kernel, if any, is one of point_kernels.h for in_stride and
+ * stride 1; then scratch and weights are 4-byte aligned. */
 dtmm_status dtmm_conv_im2col_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                                 const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
                                 size_t scratch_size);
