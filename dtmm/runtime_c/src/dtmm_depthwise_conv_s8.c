@@ -3,15 +3,18 @@
 #if DTMM_USE_MVE
 #include "dtmm_mve.h"
 
-/* Four channels' parameters. */
+/* Four channels' parameters, and which of the four there are: all but in the last vector. */
 typedef struct {
   int32x4_t bias, multiplier, left, right; /* right is negative or 0 */
   int32x4_t low, high;
   int32_t zero_point;
+  int shifts_right; /* every shift is negative */
+  mve_pred16_t part;
 } channel4;
 
 static channel4 load_channels(const dtmm_channel_params *params, const dtmm_output_params *output,
-                              mve_pred16_t part) {
+                              int32_t channels) {
+  const mve_pred16_t part = vctp32q((uint32_t)channels);
   const int32_t *p = &params->bias;
   const uint32x4_t words = vmulq_n_u32(vidupq_n_u32(0, 1), 3); /* a channel's words */
   const int32x4_t shift = vldrwq_gather_shifted_offset_z_s32(p + 2, words, part);
@@ -21,7 +24,9 @@ static channel4 load_channels(const dtmm_channel_params *params, const dtmm_outp
                       .right = vminq_s32(shift, vdupq_n_s32(0)),
                       .low = vdupq_n_s32(output->activation_min),
                       .high = vdupq_n_s32(output->activation_max),
-                      .zero_point = output->zero_point};
+                      .zero_point = output->zero_point,
+                      .shifts_right = channels >= 4 && vcmpgeq_n_s32(shift, 0) == 0,
+                      .part = part};
   return k;
 }
 
@@ -33,36 +38,133 @@ DTMM_INLINE int32x4_t requantize_channels(const channel4 *k, int32x4_t x) {
   return vrshlq_s32(vqaddq_s32(x, sign), k->right);
 }
 
-DTMM_INLINE int32x4_t window_sums(const dtmm_conv_params *conv, const dtmm_tensor *in,
-                                  const int8_t *pixel, const int8_t *w, int32_t w_step,
-                                  int32x4_t sums, mve_pred16_t part) {
-  const int32_t row = conv->dilation_h * in->row_stride;
-  const int32_t column = conv->dilation_w * in->pixel_stride;
-  for (int32_t ky = conv->kernel_h; ky > 0; --ky, pixel += row) {
-    const int8_t *x = pixel;
-    DTMM_NO_UNROLL
-    for (int32_t kx = conv->kernel_w; kx > 0; --kx, x += column, w += w_step) {
-      sums = vaddq_s32(sums, vmulq_s32(vldrbq_z_s32(x, part), vldrbq_z_s32(w, part)));
+#define OUTPUTS 3 /* with three taps and a pixel all eight vectors are in use */
+
+/* From a tap to the next one, to the next row of taps and to the next output, in bytes. */
+typedef struct {
+  int32_t height, width, column, row, output, weight;
+} steps;
+
+/* `usual`: four channels that all shift to the right. Predicates, and what only a shift to the left
+ * needs, cost a third of the time. */
+DTMM_INLINE int32x4_t load(const int8_t *x, int usual, const channel4 *k) {
+  return usual ? vldrbq_s32(x) : vldrbq_z_s32(x, k->part);
+}
+
+DTMM_INLINE void store(const channel4 *k, int usual, int32x4_t sums, int8_t *out) {
+  if (usual) {
+    int32x4_t v = vqrdmulhq_s32(sums, k->multiplier);
+    v = vrshlq_s32(vqaddq_s32(v, vshrq_n_s32(v, 31)), k->right);
+    vstrbq_s32(out, dtmm_vclamp(vaddq_n_s32(v, k->zero_point), k->low, k->high));
+  } else {
+    const int32x4_t v = vaddq_n_s32(requantize_channels(k, sums), k->zero_point);
+    vstrbq_p_s32(out, dtmm_vclamp(v, k->low, k->high), k->part);
+  }
+}
+
+/* Adds the products of a row of taps with the outputs' windows. */
+DTMM_INLINE const int8_t *add_row(const steps *s, const channel4 *k, int usual, const int8_t *x,
+                                  const int8_t *w, int32x4_t sums[OUTPUTS]) {
+  const int8_t *x0 = x, *x1 = x + s->output, *x2 = x1 + s->output;
+  DTMM_NO_UNROLL
+  for (int32_t tap = s->width; tap > 0; --tap, w += s->weight) {
+    const int32x4_t v = load(w, usual, k);
+    sums[0] = vaddq_s32(sums[0], vmulq_s32(load(x0, usual, k), v));
+    sums[1] = vaddq_s32(sums[1], vmulq_s32(load(x1, usual, k), v));
+    sums[2] = vaddq_s32(sums[2], vmulq_s32(load(x2, usual, k), v));
+    x0 += s->column, x1 += s->column, x2 += s->column;
+  }
+  return w;
+}
+
+/* The same for three taps of which neighbouring outputs share pixels (`step` pixels apart: 1 or 2);
+ * each is loaded once. */
+DTMM_INLINE const int8_t *add_three(const steps *s, const channel4 *k, int usual, const int32_t step,
+                                    const int8_t *x, const int8_t *w, int32x4_t sums[OUTPUTS]) {
+  const int32x4_t taps[3] = {load(w, usual, k), load(w + s->weight, usual, k),
+                             load(w + 2 * s->weight, usual, k)};
+  DTMM_UNROLL
+  for (int32_t column = 0; column < step * (OUTPUTS - 1) + 3; ++column, x += s->column) {
+    const int32x4_t v = load(x, usual, k);
+    DTMM_UNROLL
+    for (int32_t i = 0; i < OUTPUTS; ++i) {
+      const int32_t tap = column - step * i;
+      if (tap >= 0 && tap < 3) sums[i] = vaddq_s32(sums[i], vmulq_s32(v, taps[tap]));
     }
   }
-  return sums;
+  return w + 3 * s->weight;
+}
+
+/* Three neighbouring outputs of four channels; `step` is 0 where outputs share no pixels. */
+DTMM_INLINE void four_outputs(const steps *s, const channel4 *k, int usual, const int32_t step,
+                              const int8_t *window, const int8_t *w, int8_t *out,
+                              int32_t out_step) {
+  int32x4_t sums[OUTPUTS] = {k->bias, k->bias, k->bias};
+  DTMM_NO_UNROLL
+  for (int32_t ky = s->height; ky > 0; --ky, window += s->row) {
+    w = step ? add_three(s, k, usual, step, window, w, sums) : add_row(s, k, usual, window, w, sums);
+  }
+  store(k, usual, sums[0], out);
+  store(k, usual, sums[1], out + out_step);
+  store(k, usual, sums[2], out + 2 * out_step);
+}
+
+static void one_output(const steps *s, const channel4 *k, const int8_t *window, const int8_t *w,
+                       int8_t *out) {
+  int32x4_t sums = k->bias;
+  for (int32_t ky = s->height; ky > 0; --ky, window += s->row) {
+    const int8_t *x = window;
+    for (int32_t kx = s->width; kx > 0; --kx, x += s->column, w += s->weight) {
+      sums = vaddq_s32(sums, vmulq_s32(load(x, 0, k), load(w, 0, k)));
+    }
+  }
+  store(k, 0, sums, out);
+}
+
+/* A row of outputs of four channels; where it is no multiple of three wide, the last outputs are
+ * computed twice. */
+DTMM_INLINE void wide_row(const steps *s, const channel4 *k, int usual, const int32_t step,
+                          const int8_t *window, const int8_t *w, int32_t width, int8_t *out,
+                          int32_t out_step) {
+  DTMM_NO_UNROLL
+  for (int32_t x = 0; x < width; x += OUTPUTS) {
+    const int32_t at = dtmm_min(x, width - OUTPUTS);
+    four_outputs(s, k, usual, step, window + at * s->output, w, out + at * out_step, out_step);
+  }
+}
+
+/* The number of pixels from an output to the next one, where that is all that is particular. */
+static int32_t known_step(const dtmm_conv_params *conv, const channel4 *k) {
+  const int known = k->shifts_right && conv->kernel_w == 3 && conv->dilation_w == 1;
+  return known && conv->stride_w <= 2 ? conv->stride_w : 0;
 }
 
 static void convolve(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                      const dtmm_tensor *in, const dtmm_tensor *out) {
+  const steps s = {.height = conv->kernel_h,
+                   .width = conv->kernel_w,
+                   .column = conv->dilation_w * in->pixel_stride,
+                   .row = conv->dilation_h * in->row_stride,
+                   .output = conv->stride_w * in->pixel_stride,
+                   .weight = weights->in_stride};
+  const int32_t width = out->width, out_step = out->pixel_stride;
   for (int32_t c = 0; c < out->channels; c += 4) {
-    const mve_pred16_t part = vctp32q((uint32_t)(out->channels - c));
-    const channel4 k = load_channels(weights->params + c, &conv->output, part);
+    const channel4 k = load_channels(weights->params + c, &conv->output, out->channels - c);
+    const int8_t *w = weights->weights + c;
+    const int32_t step = known_step(conv, &k);
     for (int32_t y = 0; y < out->height; ++y) {
-      const int8_t *window = dtmm_pixel(in, y * conv->stride_h - conv->pad_top, -conv->pad_left);
+      const int8_t *window = dtmm_pixel(in, y * conv->stride_h - conv->pad_top, -conv->pad_left) + c;
       int8_t *to = dtmm_pixel(out, y, 0) + c;
-      window += c;
-      for (int32_t x = out->width; x > 0; --x, to += out->pixel_stride) {
-        int32x4_t sums = window_sums(conv, in, window, weights->weights + c, weights->in_stride,
-                                     k.bias, part);
-        sums = vaddq_n_s32(requantize_channels(&k, sums), k.zero_point);
-        vstrbq_p_s32(to, dtmm_vclamp(sums, k.low, k.high), part);
-        window += conv->stride_w * in->pixel_stride;
+      if (width < OUTPUTS) {
+        for (int32_t x = 0; x < width; ++x) {
+          one_output(&s, &k, window + x * s.output, w, to + x * out_step);
+        }
+      } else if (step == 1) {
+        wide_row(&s, &k, 1, 1, window, w, width, to, out_step);
+      } else if (step == 2) {
+        wide_row(&s, &k, 1, 2, window, w, width, to, out_step);
+      } else {
+        wide_row(&s, &k, 0, 0, window, w, width, to, out_step);
       }
     }
   }
