@@ -1,42 +1,7 @@
 #include "dtmm_conv_internal.h"
 
 #if DTMM_USE_MVE
-#include "dtmm_mve.h"
-
-/* Four channels' parameters, and which of the four there are: all but in the last vector. */
-typedef struct {
-  int32x4_t bias, multiplier, left, right; /* right is negative or 0 */
-  int32x4_t low, high;
-  int32_t zero_point;
-  int shifts_right; /* every shift is negative */
-  mve_pred16_t part;
-} channel4;
-
-static channel4 load_channels(const dtmm_channel_params *params, const dtmm_output_params *output,
-                              int32_t channels) {
-  const mve_pred16_t part = vctp32q((uint32_t)channels);
-  const int32_t *p = &params->bias;
-  const uint32x4_t words = vmulq_n_u32(vidupq_n_u32(0, 1), 3); /* a channel's words */
-  const int32x4_t shift = vldrwq_gather_shifted_offset_z_s32(p + 2, words, part);
-  const channel4 k = {.bias = vldrwq_gather_shifted_offset_z_s32(p, words, part),
-                      .multiplier = vldrwq_gather_shifted_offset_z_s32(p + 1, words, part),
-                      .left = vmaxq_s32(shift, vdupq_n_s32(0)),
-                      .right = vminq_s32(shift, vdupq_n_s32(0)),
-                      .low = vdupq_n_s32(output->activation_min),
-                      .high = vdupq_n_s32(output->activation_max),
-                      .zero_point = output->zero_point,
-                      .shifts_right = channels >= 4 && vcmpgeq_n_s32(shift, 0) == 0,
-                      .part = part};
-  return k;
-}
-
-/* dtmm_requantize() of four channels. */
-DTMM_INLINE int32x4_t requantize_channels(const channel4 *k, int32x4_t x) {
-  x = vqrdmulhq_s32(vshlq_s32(x, k->left), k->multiplier);
-  /* The vector rounding shift rounds ties up; -1 before a right shift of negative values. */
-  const int32x4_t sign = vandq_s32(vshrq_n_s32(x, 31), vshrq_n_s32(k->right, 31));
-  return vrshlq_s32(vqaddq_s32(x, sign), k->right);
-}
+#include "dtmm_channel4.h"
 
 #define OUTPUTS 3 /* with three taps and a pixel all eight vectors are in use */
 
@@ -45,25 +10,13 @@ typedef struct {
   int32_t height, width, column, row, output, weight;
 } steps;
 
-/* `usual`: four channels that all shift to the right. Predicates, and what only a shift to the left
- * needs, cost a third of the time. */
-DTMM_INLINE int32x4_t load(const int8_t *x, int usual, const channel4 *k) {
+/* Predicates, and what only a shift to the left needs, cost a third of the time. */
+DTMM_INLINE int32x4_t load(const int8_t *x, int usual, const dtmm_channel4 *k) {
   return usual ? vldrbq_s32(x) : vldrbq_z_s32(x, k->part);
 }
 
-DTMM_INLINE void store(const channel4 *k, int usual, int32x4_t sums, int8_t *out) {
-  if (usual) {
-    int32x4_t v = vqrdmulhq_s32(sums, k->multiplier);
-    v = vrshlq_s32(vqaddq_s32(v, vshrq_n_s32(v, 31)), k->right);
-    vstrbq_s32(out, dtmm_vclamp(vaddq_n_s32(v, k->zero_point), k->low, k->high));
-  } else {
-    const int32x4_t v = vaddq_n_s32(requantize_channels(k, sums), k->zero_point);
-    vstrbq_p_s32(out, dtmm_vclamp(v, k->low, k->high), k->part);
-  }
-}
-
 /* Adds the products of a row of taps with the outputs' windows. */
-DTMM_INLINE const int8_t *add_row(const steps *s, const channel4 *k, int usual, const int8_t *x,
+DTMM_INLINE const int8_t *add_row(const steps *s, const dtmm_channel4 *k, int usual, const int8_t *x,
                                   const int8_t *w, int32x4_t sums[OUTPUTS]) {
   const int8_t *x0 = x, *x1 = x + s->output, *x2 = x1 + s->output;
   DTMM_NO_UNROLL
@@ -79,7 +32,7 @@ DTMM_INLINE const int8_t *add_row(const steps *s, const channel4 *k, int usual, 
 
 /* The same for three taps of which neighbouring outputs share pixels (`step` pixels apart: 1 or 2);
  * each is loaded once. */
-DTMM_INLINE const int8_t *add_three(const steps *s, const channel4 *k, int usual, const int32_t step,
+DTMM_INLINE const int8_t *add_three(const steps *s, const dtmm_channel4 *k, int usual, const int32_t step,
                                     const int8_t *x, const int8_t *w, int32x4_t sums[OUTPUTS]) {
   const int32x4_t taps[3] = {load(w, usual, k), load(w + s->weight, usual, k),
                              load(w + 2 * s->weight, usual, k)};
@@ -96,7 +49,7 @@ DTMM_INLINE const int8_t *add_three(const steps *s, const channel4 *k, int usual
 }
 
 /* Three neighbouring outputs of four channels; `step` is 0 where outputs share no pixels. */
-DTMM_INLINE void four_outputs(const steps *s, const channel4 *k, int usual, const int32_t step,
+DTMM_INLINE void four_outputs(const steps *s, const dtmm_channel4 *k, int usual, const int32_t step,
                               const int8_t *window, const int8_t *w, int8_t *out,
                               int32_t out_step) {
   int32x4_t sums[OUTPUTS] = {k->bias, k->bias, k->bias};
@@ -104,12 +57,12 @@ DTMM_INLINE void four_outputs(const steps *s, const channel4 *k, int usual, cons
   for (int32_t ky = s->height; ky > 0; --ky, window += s->row) {
     w = step ? add_three(s, k, usual, step, window, w, sums) : add_row(s, k, usual, window, w, sums);
   }
-  store(k, usual, sums[0], out);
-  store(k, usual, sums[1], out + out_step);
-  store(k, usual, sums[2], out + 2 * out_step);
+  dtmm_store_channels(k, usual, sums[0], out);
+  dtmm_store_channels(k, usual, sums[1], out + out_step);
+  dtmm_store_channels(k, usual, sums[2], out + 2 * out_step);
 }
 
-static void one_output(const steps *s, const channel4 *k, const int8_t *window, const int8_t *w,
+static void one_output(const steps *s, const dtmm_channel4 *k, const int8_t *window, const int8_t *w,
                        int8_t *out) {
   int32x4_t sums = k->bias;
   for (int32_t ky = s->height; ky > 0; --ky, window += s->row) {
@@ -118,12 +71,12 @@ static void one_output(const steps *s, const channel4 *k, const int8_t *window, 
       sums = vaddq_s32(sums, vmulq_s32(load(x, 0, k), load(w, 0, k)));
     }
   }
-  store(k, 0, sums, out);
+  dtmm_store_channels(k, 0, sums, out);
 }
 
 /* A row of outputs of four channels; where it is no multiple of three wide, the last outputs are
  * computed twice. */
-DTMM_INLINE void wide_row(const steps *s, const channel4 *k, int usual, const int32_t step,
+DTMM_INLINE void wide_row(const steps *s, const dtmm_channel4 *k, int usual, const int32_t step,
                           const int8_t *window, const int8_t *w, int32_t width, int8_t *out,
                           int32_t out_step) {
   DTMM_NO_UNROLL
@@ -134,8 +87,8 @@ DTMM_INLINE void wide_row(const steps *s, const channel4 *k, int usual, const in
 }
 
 /* The number of pixels from an output to the next one, where that is all that is particular. */
-static int32_t known_step(const dtmm_conv_params *conv, const channel4 *k) {
-  const int known = k->shifts_right && conv->kernel_w == 3 && conv->dilation_w == 1;
+static int32_t known_step(const dtmm_conv_params *conv, const dtmm_channel4 *k) {
+  const int known = k->usual && conv->kernel_w == 3 && conv->dilation_w == 1;
   return known && conv->stride_w <= 2 ? conv->stride_w : 0;
 }
 
@@ -149,7 +102,7 @@ static void convolve(const dtmm_conv_params *conv, const dtmm_conv_weights *weig
                    .weight = weights->in_stride};
   const int32_t width = out->width, out_step = out->pixel_stride;
   for (int32_t c = 0; c < out->channels; c += 4) {
-    const channel4 k = load_channels(weights->params + c, &conv->output, out->channels - c);
+    const dtmm_channel4 k = dtmm_load_channels(weights->params + c, &conv->output, out->channels - c);
     const int8_t *w = weights->weights + c;
     const int32_t step = known_step(conv, &k);
     for (int32_t y = 0; y < out->height; ++y) {

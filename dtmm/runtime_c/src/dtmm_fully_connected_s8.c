@@ -2,14 +2,33 @@
 #include "dtmm_internal.h"
 
 #if DTMM_USE_MVE
-#include "dtmm_mve.h"
+#include "dtmm_channel4.h"
 
-/* Adds the products of four rows of weights with one run of the input. */
-static void dot_rows(const int8_t *const w[4], const int8_t *x, int32_t count, int32_t sums[4]) {
+/* Adds the products of four rows of weights with one run of the input. In assembler because the
+ * compilers do not keep a load beside every multiplication. */
+DTMM_INLINE void dot_rows(const int8_t *const w[4], const int8_t *x, int32_t count, int32_t sums[4]) {
   const int8_t *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-  for (; count > 0; count -= 16, w0 += 16, w1 += 16, w2 += 16, w3 += 16, x += 16) {
-    const mve_pred16_t part = vctp8q((uint32_t)count);
+  __asm__ volatile(
+      "wls lr, %[n], 2f\n"
+      "1:\n"
+      "vldrb.u8 q0, [%[x]], #16\n"
+      "vldrb.u8 q1, [%[w0]], #16\n"
+      "vmladava.s8 %[s0], q0, q1\n"
+      "vldrb.u8 q2, [%[w1]], #16\n"
+      "vmladava.s8 %[s1], q0, q2\n"
+      "vldrb.u8 q1, [%[w2]], #16\n"
+      "vmladava.s8 %[s2], q0, q1\n"
+      "vldrb.u8 q2, [%[w3]], #16\n"
+      "vmladava.s8 %[s3], q0, q2\n"
+      "le lr, 1b\n"
+      "2:\n"
+      : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [x] "+r"(x),
+        [w0] "+r"(w0), [w1] "+r"(w1), [w2] "+r"(w2), [w3] "+r"(w3)
+      : [n] "r"(count / DTMM_VECTOR_BYTES)
+      : "lr", "q0", "q1", "q2", "memory");
+  if (count % DTMM_VECTOR_BYTES != 0) {
+    const mve_pred16_t part = vctp8q((uint32_t)(count % DTMM_VECTOR_BYTES));
     const int8x16_t v = vldrbq_z_s8(x, part);
     s0 = vmladavaq_p_s8(s0, v, vldrbq_z_s8(w0, part), part);
     s1 = vmladavaq_p_s8(s1, v, vldrbq_z_s8(w1, part), part);
@@ -19,11 +38,28 @@ static void dot_rows(const int8_t *const w[4], const int8_t *x, int32_t count, i
   sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
 }
 
+/* Four channels of the output from their sums, without the bias. */
+DTMM_INLINE void finish_rows(const dtmm_output_params *output, const dtmm_channel_params *params,
+                             const int32_t sums[4], int32_t channels, int8_t *out) {
+  const dtmm_channel4 k = dtmm_load_channels(params, output, channels);
+  const int32x4_t all = {sums[0], sums[1], sums[2], sums[3]};
+  dtmm_store_channels(&k, 0, vaddq_s32(all, k.bias), out);
+}
+
 #else
 
 static void dot_rows(const int8_t *const w[4], const int8_t *x, int32_t count, int32_t sums[4]) {
   for (int32_t row = 0; row < 4; ++row) {
     for (int32_t i = 0; i < count; ++i) sums[row] += w[row][i] * x[i];
+  }
+}
+
+static void finish_rows(const dtmm_output_params *output, const dtmm_channel_params *params,
+                        const int32_t sums[4], int32_t channels, int8_t *out) {
+  for (int32_t i = 0; i < dtmm_min(channels, 4); ++i) {
+    const int32_t sum = dtmm_add_wrapping(sums[i], params[i].bias);
+    const int32_t v = dtmm_requantize(sum, params[i].multiplier, params[i].shift);
+    out[i] = (int8_t)dtmm_clamp(v + output->zero_point, output);
   }
 }
 
@@ -42,11 +78,9 @@ dtmm_status dtmm_fully_connected_s8(const dtmm_output_params *output, const int8
   const int32_t count = rows ? in->width * in->channels : in->channels;
   for (int32_t first = 0; first < out->channels; first += 4) {
     const int8_t *w[4];
-    int32_t sums[4];
+    int32_t sums[4] = {0, 0, 0, 0};
     for (int32_t i = 0; i < 4; ++i) {
-      const int32_t filter = dtmm_min(first + i, out->channels - 1);
-      w[i] = weights + filter * weight_stride;
-      sums[i] = params[filter].bias;
+      w[i] = weights + dtmm_min(first + i, out->channels - 1) * weight_stride;
     }
     for (int32_t y = 0; y < in->height; ++y) {
       for (int32_t x = 0; x < runs; ++x) {
@@ -54,11 +88,7 @@ dtmm_status dtmm_fully_connected_s8(const dtmm_output_params *output, const int8
         for (int32_t i = 0; i < 4; ++i) w[i] += count;
       }
     }
-    for (int32_t i = 0; i < 4 && first + i < out->channels; ++i) {
-      const dtmm_channel_params *p = params + first + i;
-      const int32_t v = dtmm_requantize(sums[i], p->multiplier, p->shift) + output->zero_point;
-      out->data[first + i] = (int8_t)dtmm_clamp(v, output);
-    }
+    finish_rows(output, params + first, sums, out->channels - first, out->data + first);
   }
   dtmm_fill_halo(out, output->zero_point);
   return DTMM_OK;
