@@ -46,6 +46,34 @@ DTMM_INLINE void finish_rows(const dtmm_output_params *output, const dtmm_channe
   dtmm_store_channels(&k, 0, vaddq_s32(all, k.bias), out);
 }
 
+/* As many whole groups of four channels as there are from the first one on, where the input is one run
+ * of bytes: nothing but the sums is set up for each group. Stops at a group that shifts to the left.
+ * Returns the number of channels that are done. */
+static int32_t finish_groups(const dtmm_output_params *output, const int8_t *weights,
+                             int32_t weight_stride, const dtmm_channel_params *params,
+                             const int8_t *x, int32_t count, const dtmm_tensor *out) {
+  const uint32x4_t words = vmulq_n_u32(vidupq_n_u32(0, 1), 3); /* a channel's words */
+  const int32x4_t low = vdupq_n_s32(output->activation_min);
+  const int32x4_t high = vdupq_n_s32(output->activation_max);
+  int32_t first = 0;
+  DTMM_NO_UNROLL
+  for (; first + 4 <= out->channels; first += 4, params += 4, weights += 4 * weight_stride) {
+    const int32_t *p = &params->bias;
+    const int32x4_t shift = vldrwq_gather_shifted_offset_s32(p + 2, words);
+    if (DTMM_UNLIKELY(vcmpgeq_n_s32(shift, 0) != 0)) break;
+    const int8_t *const w[4] = {weights, weights + weight_stride, weights + 2 * weight_stride,
+                                weights + 3 * weight_stride};
+    int32_t sums[4] = {0, 0, 0, 0};
+    dot_rows(w, x, count, sums);
+    int32x4_t v = {sums[0], sums[1], sums[2], sums[3]};
+    v = vaddq_s32(v, vldrwq_gather_shifted_offset_s32(p, words));
+    v = vqrdmulhq_s32(v, vldrwq_gather_shifted_offset_s32(p + 1, words));
+    v = vrshlq_s32(vqaddq_s32(v, vshrq_n_s32(v, 31)), shift);
+    vstrbq_s32(out->data + first, dtmm_vclamp(vaddq_n_s32(v, output->zero_point), low, high));
+  }
+  return first;
+}
+
 #else
 
 static void dot_rows(const int8_t *const w[4], const int8_t *x, int32_t count, int32_t sums[4]) {
@@ -63,20 +91,24 @@ static void finish_rows(const dtmm_output_params *output, const dtmm_channel_par
   }
 }
 
+static int32_t finish_groups(const dtmm_output_params *output, const int8_t *weights,
+                             int32_t weight_stride, const dtmm_channel_params *params,
+                             const int8_t *x, int32_t count, const dtmm_tensor *out) {
+  (void)output, (void)weights, (void)weight_stride, (void)params, (void)x, (void)count, (void)out;
+  return 0;
+}
+
 #endif
 
-dtmm_status dtmm_fully_connected_s8(const dtmm_output_params *output, const int8_t *weights,
-                                    int32_t weight_stride, const dtmm_channel_params *params,
-                                    const dtmm_tensor *in, const dtmm_tensor *out) {
-  if (output == NULL || weights == NULL || params == NULL || !dtmm_output_is_valid(output) ||
-      !dtmm_tensor_is_valid(in) || !dtmm_tensor_is_valid(out) || out->height != 1 ||
-      out->width != 1 || weight_stride < in->height * in->width * in->channels) {
-    return DTMM_BAD_ARGUMENT;
-  }
+/* The channels from `first` on. */
+DTMM_NO_INLINE static void finish_others(const dtmm_output_params *output, const int8_t *weights,
+                                         int32_t weight_stride, const dtmm_channel_params *params,
+                                         const dtmm_tensor *in, const dtmm_tensor *out,
+                                         int32_t first) {
   const int rows = dtmm_rows_are_dense(in);
   const int32_t runs = rows ? 1 : in->width;
   const int32_t count = rows ? in->width * in->channels : in->channels;
-  for (int32_t first = 0; first < out->channels; first += 4) {
+  for (; first < out->channels; first += 4) {
     const int8_t *w[4];
     int32_t sums[4] = {0, 0, 0, 0};
     for (int32_t i = 0; i < 4; ++i) {
@@ -89,6 +121,25 @@ dtmm_status dtmm_fully_connected_s8(const dtmm_output_params *output, const int8
       }
     }
     finish_rows(output, params + first, sums, out->channels - first, out->data + first);
+  }
+}
+
+dtmm_status dtmm_fully_connected_s8(const dtmm_output_params *output, const int8_t *weights,
+                                    int32_t weight_stride, const dtmm_channel_params *params,
+                                    const dtmm_tensor *in, const dtmm_tensor *out) {
+  if (output == NULL || weights == NULL || params == NULL || !dtmm_output_is_valid(output) ||
+      !dtmm_tensor_is_valid(in) || !dtmm_tensor_is_valid(out) || out->height != 1 ||
+      out->width != 1 || weight_stride < in->height * in->width * in->channels) {
+    return DTMM_BAD_ARGUMENT;
+  }
+  const int one_run = in->height == 1 && (in->width == 1 || dtmm_rows_are_dense(in));
+  int32_t first = 0;
+  if (one_run) {
+    const int32_t count = in->width * in->channels;
+    first = finish_groups(output, weights, weight_stride, params, in->data, count, out);
+  }
+  if (first < out->channels) {
+    finish_others(output, weights, weight_stride, params, in, out, first);
   }
   dtmm_fill_halo(out, output->zero_point);
   return DTMM_OK;
