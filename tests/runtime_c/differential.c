@@ -128,7 +128,8 @@ static dtmm_status convolution(uint32_t kind) {
 }
 
 static dtmm_status other(uint32_t kind) {
-  const int32_t h = pick(1, 9), w = pick(1, 9), c = channels(13);
+  const int flat = kind == 7 && pick(0, 1); /* a fully connected layer on a vector */
+  const int32_t h = flat ? 1 : pick(1, 9), w = flat ? 1 : pick(1, 9), c = channels(13);
   const dtmm_tensor in = view(h, w, c, pick(0, 1), 0);
   const dtmm_output_params out_params = output();
   if (kind == 3) {
