@@ -1,4 +1,4 @@
-"""The convolution weights of a .tflite file."""
+"""The convolution weights of a .tflite file, whatever its other operators are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dtmm.errors import DataError, UnsupportedError
+from dtmm.errors import DataError
+from dtmm.quantization.tflite_file import parse_tflite
 
 
 def conv_weights(path: Path) -> dict[str, npt.NDArray[np.int8]]:
@@ -15,34 +16,18 @@ def conv_weights(path: Path) -> dict[str, npt.NDArray[np.int8]]:
 
     Raises:
         DataError: the file cannot be read or is no .tflite model.
-        UnsupportedError: the package ai-edge-litert is not installed.
+        UnsupportedError, ToolchainError: see `parse_tflite`.
     """
     try:
-        from ai_edge_litert import schema_py_generated as schema
-    except ImportError:
-        raise UnsupportedError(
-            "ai-edge-litert is not installed: install it with: pip install 'dtmm[tflite]'"
-        ) from None
-    try:
-        content = path.read_bytes()
+        file = parse_tflite(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read the model {path}: {error}") from None
-    if content[4:8] != b"TFL3":
-        raise DataError(f"{path} begins with {content[:8]!r}: expected a .tflite model (TFL3)")
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    [graph] = model.subgraphs
+    except DataError as error:
+        raise DataError(f"model {path}: {error}") from None
     found = {}
-    for number, operator in enumerate(graph.operators):
-        code = model.operatorCodes[operator.opcodeIndex]
-        if max(code.builtinCode, code.deprecatedBuiltinCode) != schema.BuiltinOperator.CONV_2D:
-            continue
-        tensor = graph.tensors[operator.inputs[1]]
-        if tensor.type != schema.TensorType.INT8:
-            continue
-        buffer = model.buffers[tensor.buffer]
-        if buffer.offset:  # behind the flatbuffer
-            data = np.frombuffer(content[buffer.offset : buffer.offset + buffer.size], np.int8)
-        else:
-            data = np.asarray(buffer.data, np.uint8).view(np.int8)
-        found[f"conv {number}"] = data.reshape(tensor.shape)
+    for operator in file.operators:
+        if operator.kind == "CONV_2D" and len(operator.inputs) > 1:
+            weights = file.tensors[operator.inputs[1]]
+            if weights.kind == "INT8" and weights.data is not None:
+                found[f"conv {operator.number}"] = weights.data
     return found

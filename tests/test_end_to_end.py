@@ -28,7 +28,7 @@ SETTINGS = (
     "finetune.batch=64",
     "device.images=8",
 )
-BUDGETS = ("--flash", "26KiB", "--sram", "20KiB", "--max-loss", "0.25")
+BUDGETS = ("--flash", "28KiB", "--sram", "20KiB", "--max-loss", "0.25")
 
 pytestmark = pytest.mark.usefixtures("toolchain")
 
@@ -79,7 +79,7 @@ def test_the_pruned_network_is_smaller_and_faster(report: dict[str, Any]) -> Non
 def test_the_schedule_predicts_the_measurement(report: dict[str, Any]) -> None:
     predicted, measured = report["schedule"]["predicted"], report["schedule"]["measured"]
     assert measured["cycles"] == pytest.approx(predicted["cycles"], rel=0.05)
-    assert measured["flash"] <= predicted["flash"] <= 26 * 1024
+    assert measured["flash"] <= predicted["flash"] <= 28 * 1024
     assert measured["flash"] > 0.8 * predicted["flash"]
     assert measured["sram"] <= 20 * 1024
 
@@ -159,7 +159,7 @@ def test_a_new_budget_reruns_the_schedule_only(
     report: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(folder / "t", tmp_path / "t")
-    result = call(tmp_path, "schedule", "--flash", "27KiB", "--sram", "20KiB", "--max-loss", "0.3")
+    result = call(tmp_path, "schedule", "--flash", "29KiB", "--sram", "20KiB", "--max-loss", "0.3")
     assert result.exception is None, result.output
     assert "importance: up to date" in result.stderr
     assert "profile: up to date" in result.stderr

@@ -54,23 +54,16 @@ def decode(stored: Stored) -> Int8Array:
     return decode_fwcs(stored) if isinstance(stored, Fwcs) else decode_dense(stored)
 
 
+_DENSE = WeightFormat(
+    encode=lambda w: encode_dense(w, round_up(w.shape[-1], VECTOR_BYTES)),
+    decode=decode,
+    size=lambda kept, c_out, kernel, c_in: dense_size(c_out, kernel, _pixel_stride(kernel, c_in)),
+    in_stride=_pixel_stride,
+)
+
 FORMATS: Mapping[str, WeightFormat] = {
-    "conv_dense": WeightFormat(
-        encode=lambda w: encode_dense(w, round_up(w.shape[-1], VECTOR_BYTES)),
-        decode=decode,
-        size=lambda kept, c_out, kernel, c_in: dense_size(
-            c_out, kernel, _pixel_stride(kernel, c_in)
-        ),
-        in_stride=_pixel_stride,
-    ),
-    "conv_pointwise": WeightFormat(
-        encode=lambda w: encode_dense(w, round_up(w.shape[-1], VECTOR_BYTES)),
-        decode=decode,
-        size=lambda kept, c_out, kernel, c_in: dense_size(
-            c_out, kernel, _pixel_stride(kernel, c_in)
-        ),
-        in_stride=_pixel_stride,
-    ),
+    "conv_dense": _DENSE,
+    "conv_pointwise": _DENSE,
     "conv_fwcs": WeightFormat(
         encode=lambda w: encode_fwcs(w, round_up(w.shape[-1], VECTOR_BYTES)),
         decode=decode,

@@ -120,7 +120,7 @@ def test_weights_of_a_tflite_file(tmp_path: Path) -> None:
     for op, weights in zip(convolutions, found, strict=True):
         np.testing.assert_array_equal(weights, network.params[op.weight])
     path.write_bytes(b"not a model")
-    with pytest.raises(DataError, match=r"expected a \.tflite model"):
+    with pytest.raises(DataError, match=r"expected a \.tflite file"):
         conv_weights(path)
 
 

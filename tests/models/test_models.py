@@ -58,7 +58,7 @@ def test_the_shipped_checkpoints_reach_what_they_say(full: bool) -> None:
 
 
 def test_an_unknown_model_lists_the_known() -> None:
-    with pytest.raises(ConfigError, match="resnet12, resnet8, tiny_resnet, vgg11"):
+    with pytest.raises(ConfigError, match="resnet12, resnet8, squeezenet, tiny_resnet"):
         build_model("resnet50", load_dataset("digits"))
 
 

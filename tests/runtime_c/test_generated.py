@@ -10,10 +10,10 @@ from dtmm.runtime_c.generate import point_kernels
 from dtmm.runtime_c.generate.run_kernels import (
     JUMP_CYCLES,
     Kernel,
-    descriptor,
+    descriptor_of,
     expected_cycles,
-    header,
     kernels,
+    public_header,
     run_blocks,
     source,
 )
@@ -35,8 +35,8 @@ def test_the_generator_writes_what_is_committed(full: bool) -> None:
     for kernel in kernels() if full else QUICK:
         assert source(kernel) == committed(f"src/{kernel.name}.S"), kernel.name
     for kernel in kernels():
-        assert descriptor(kernel) == committed(f"src/{kernel.symbol}.c"), kernel.name
-    assert header() == committed("include/dtmm/kernels.h")
+        assert descriptor_of(kernel) == committed(f"src/{kernel.symbol}.c"), kernel.name
+    assert public_header() == committed("include/dtmm/kernels.h")
 
 
 def test_no_kernel_is_left_over() -> None:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from dtmm.runtime_c import POINT_KERNELS, POINT_PIXELS, PointKernel
+from dtmm.runtime_c.generate.files import assembly, descriptor, header, write
 from dtmm.runtime_c.generate.run_body import Mac, Run, Tile
 from dtmm.runtime_c.generate.run_kernels import JOB, JUMP_CYCLES, TAKE_SUMS
 from dtmm.runtime_c.generate.schedule import Block, schedule
@@ -186,42 +186,29 @@ def code(kernel: Kernel) -> Iterator[str]:
 
 def source(kernel: Kernel) -> str:
     """The text of a kernel's file."""
-    body = "\n".join(line if line.endswith(":") else f"    {line}" for line in code(kernel))
-    return (
-        f"{_HEAD}\n * Pixels {kernel.of.in_stride} bytes apart, every one or two of them "
+    comment = (
+        f" * Pixels {kernel.of.in_stride} bytes apart, every one or two of them "
         f"({kernel.of.stride_w}).\n"
         f" * Cycles of two filters over four pixels: bound {kernel.pair.bound}, expected "
-        f"{expected_cycles(kernel)} with requantization. */\n"
-        '#include "dtmm_run_asm.h"\n#if DTMM_USE_MVE\n\n'
-        f"DTMM_ASM_FUNCTION({kernel.name})\n{body}\nDTMM_ASM_END({kernel.name})\n\n#endif\n"
+        f"{expected_cycles(kernel)} with requantization."
     )
+    return assembly(_HEAD, comment, kernel.name, code(kernel))
 
 
-def descriptor(kernel: Kernel) -> str:
+def descriptor_of(kernel: Kernel) -> str:
     """The text of the C file that defines the kernel's dtmm_conv_kernel."""
     fields = f"{kernel.of.in_stride}, 1, {POINT_PIXELS}, {kernel.of.stride_w}"
-    return (
-        f"{_HEAD} */\n"
-        '#include "dtmm/point_kernels.h"\n\n#include "dtmm_point.h"\n\n'
-        f"#if DTMM_USE_MVE\nvoid {kernel.name}(const dtmm_run_job *job);\n"
-        f"#define RUN {kernel.name}\n#else\n#define RUN dtmm_point_portable\n#endif\n\n"
-        f"const dtmm_conv_kernel {kernel.symbol} = {{{fields}, RUN}};\n"
-    )
+    names = (kernel.symbol, kernel.name, "dtmm_point_portable")
+    return descriptor(_HEAD, "point_kernels.h", "dtmm_point.h", *names, fields)
 
 
-def header() -> str:
+def public_header() -> str:
     """The text of include/dtmm/point_kernels.h."""
-    lines = [f"extern const dtmm_conv_kernel {kernel.symbol};" for kernel in kernels()]
-    return (
-        f"{_HEAD} */\n"
-        "/** @file\n"
+    comment = (
         " *  Pointwise kernels for dtmm_conv_weights.kernel: dtmm_conv_kernel_p<in_stride>, and\n"
         " *  _s2 for a horizontal stride of 2. */\n"
-        '#ifndef DTMM_POINT_KERNELS_H\n#define DTMM_POINT_KERNELS_H\n\n#include "dtmm/conv.h"\n\n'
-        '#ifdef __cplusplus\nextern "C" {\n#endif\n\n'
-        + "\n".join(lines)
-        + "\n\n#ifdef __cplusplus\n}\n#endif\n#endif\n"
     )
+    return header(_HEAD, "DTMM_POINT_KERNELS_H", comment, (each.symbol for each in kernels()))
 
 
 def kernels() -> list[Kernel]:
@@ -231,14 +218,12 @@ def kernels() -> list[Kernel]:
 
 def files() -> dict[str, str]:
     """All generated files by their path in the library."""
-    made = {"include/dtmm/point_kernels.h": header()}
+    made = {"include/dtmm/point_kernels.h": public_header()}
     for kernel in kernels():
         made[f"src/{kernel.name}.S"] = source(kernel)
-        made[f"src/{kernel.symbol}.c"] = descriptor(kernel)
+        made[f"src/{kernel.symbol}.c"] = descriptor_of(kernel)
     return made
 
 
 if __name__ == "__main__":
-    library = Path(__file__).parent.parent
-    for path, text in files().items():
-        (library / path).write_text(text, encoding="utf-8")
+    write(files())

@@ -24,9 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from dtmm.runtime_c import RUN_KERNELS, RunKernel
+from dtmm.runtime_c.generate.files import assembly, descriptor, header, write
 from dtmm.runtime_c.generate.run_body import ACCUMULATORS, Run, Tile
 from dtmm.runtime_c.generate.schedule import Block, schedule
 
@@ -289,50 +289,37 @@ def source(kernel: Kernel) -> str:
     for length in kernel.lengths:
         for first in (False, True):
             lines += run_code(kernel, length, first)
-    body = "\n".join(line if line.endswith(":") else f"    {line}" for line in lines)
     cycles = "".join(
         f" *    {n} {'filterlet ' if n == 1 else 'filterlets'}  {kernel.run(n).bound:7d}"
         f"{expected_cycles(kernel, n, False):14d}{expected_cycles(kernel, n, True):23d}\n"
         for n in kernel.lengths
     )
-    return (
-        f"{_HEAD}\n * Pixel stride {kernel.of.in_stride} bytes, tiles of {kernel.of.rows} x "
+    comment = (
+        f" * Pixel stride {kernel.of.in_stride} bytes, tiles of {kernel.of.rows} x "
         f"{kernel.of.columns} pixels, horizontal stride {kernel.of.stride_w}.\n"
         " * Cycles of a run:\n *\n"
         " *                  bound      expected      with requantization\n"
-        f"{cycles} */\n"
-        '#include "dtmm_run_asm.h"\n#if DTMM_USE_MVE\n\n'
-        f"DTMM_ASM_FUNCTION({kernel.name})\n{body}\nDTMM_ASM_END({kernel.name})\n\n#endif\n"
+        f"{cycles}"
     )
+    return assembly(_HEAD, comment, kernel.name, lines)
 
 
-def descriptor(kernel: Kernel) -> str:
+def descriptor_of(kernel: Kernel) -> str:
     """The text of the C file that defines the kernel's dtmm_conv_kernel."""
     of = kernel.of
     fields = f"{of.in_stride}, {of.rows}, {of.columns}, {of.stride_w}"
-    return (
-        f"{_HEAD} */\n"
-        '#include "dtmm/kernels.h"\n\n#include "dtmm_run.h"\n\n'
-        f"#if DTMM_USE_MVE\nvoid {kernel.name}(const dtmm_run_job *job);\n"
-        f"#define RUN {kernel.name}\n#else\n#define RUN dtmm_run_portable\n#endif\n\n"
-        f"const dtmm_conv_kernel {kernel.symbol} = {{{fields}, RUN}};\n"
-    )
+    names = (kernel.symbol, kernel.name, "dtmm_run_portable")
+    return descriptor(_HEAD, "kernels.h", "dtmm_run.h", *names, fields)
 
 
-def header() -> str:
+def public_header() -> str:
     """The text of include/dtmm/kernels.h."""
-    lines = [f"extern const dtmm_conv_kernel {kernel.symbol};" for kernel in kernels()]
-    return (
-        f"{_HEAD} */\n"
-        "/** @file\n"
+    comment = (
         " *  Convolution kernels specialised to one pixel stride, for dtmm_conv_weights.kernel:\n"
         " *  dtmm_conv_kernel_c<in_stride>_<rows>x<columns of its tile of output pixels>,\n"
         " *  and _s2 for a horizontal stride of 2. */\n"
-        '#ifndef DTMM_KERNELS_H\n#define DTMM_KERNELS_H\n\n#include "dtmm/conv.h"\n\n'
-        '#ifdef __cplusplus\nextern "C" {\n#endif\n\n'
-        + "\n".join(lines)
-        + "\n\n#ifdef __cplusplus\n}\n#endif\n#endif\n"
     )
+    return header(_HEAD, "DTMM_KERNELS_H", comment, (kernel.symbol for kernel in kernels()))
 
 
 def kernels() -> list[Kernel]:
@@ -342,14 +329,12 @@ def kernels() -> list[Kernel]:
 
 def files() -> dict[str, str]:
     """All generated files by their path in the library."""
-    made = {"include/dtmm/kernels.h": header()}
+    made = {"include/dtmm/kernels.h": public_header()}
     for kernel in kernels():
         made[f"src/{kernel.name}.S"] = source(kernel)
-        made[f"src/{kernel.symbol}.c"] = descriptor(kernel)
+        made[f"src/{kernel.symbol}.c"] = descriptor_of(kernel)
     return made
 
 
 if __name__ == "__main__":
-    library = Path(__file__).parent.parent
-    for path, text in files().items():
-        (library / path).write_text(text, encoding="utf-8")
+    write(files())
