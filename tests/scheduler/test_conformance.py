@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from dtmm.artifact import fingerprint, load, save
@@ -80,6 +80,7 @@ EXAMPLES = settings(max_examples=max(200, settings.default.max_examples))
 
 @EXAMPLES
 @given(seed=st.integers(0, 2**32 - 1), objective=st.sampled_from(OBJECTIVES))
+@example(seed=1_539_762_922, objective="latency")  # CBC's preprocessing loses its optimum
 def test_enumeration_confirms_the_optimum(seed: int, objective: Metric | None) -> None:
     """All group kinds, kernel code, SRAM, both loss rules, every objective."""
     problem = random_problem(seed, objective)

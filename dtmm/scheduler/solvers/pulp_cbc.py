@@ -38,6 +38,13 @@ class Cbc(PulpSolver):
 
     def run(self, program: pulp.LpProblem, settings: Settings) -> float | None:
         """See `PulpSolver.run`."""
+        bound = self._run_once(program, settings)
+        if program.status == pulp.LpStatusInfeasible:
+            # its preprocessing has called feasible programs infeasible: one in a thousand random ones
+            bound = self._run_once(program, settings, "preprocess off")
+        return bound
+
+    def _run_once(self, program: pulp.LpProblem, settings: Settings, *more: str) -> float | None:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "cbc.log"
             command = self._command(
@@ -45,7 +52,7 @@ class Cbc(PulpSolver):
                 timeLimit=settings.time_limit_s,
                 threads=settings.threads if settings.threads > 1 else None,
                 logPath=str(log),
-                options=["primalTolerance 1e-9", "integerTolerance 1e-9"],
+                options=["primalTolerance 1e-9", "integerTolerance 1e-9", *more],
             )
             program.solve(command)
             found = LOWER_BOUND.findall(log.read_text(errors="replace"))
