@@ -40,7 +40,7 @@ class Cbc(PulpSolver):
         """See `PulpSolver.run`."""
         bound = self._run_once(program, settings)
         if program.status == pulp.LpStatusInfeasible:
-            # its preprocessing has called feasible programs infeasible: one in a thousand random ones
+            # its preprocessing is wrong about one feasible program in a thousand random ones
             bound = self._run_once(program, settings, "preprocess off")
         return bound
 
