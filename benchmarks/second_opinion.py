@@ -45,6 +45,8 @@ CELLS: tuple[tuple[Cell, int], ...] = (
 )
 """What is looked at, and how many of its hottest blocks."""
 MAC, LOAD = ("vmla", "vmul"), ("vldr",)
+TEXT = ("kernel", "shape", "unknown")
+"""Columns of text."""
 
 Block = tuple[str, ...]
 
@@ -56,12 +58,12 @@ def hot_blocks() -> tuple[list[dict[str, Any]], dict[str, str]]:
         run = run_points([cell.point for cell, _ in CELLS], SEED, Path(name))
         priced = model.price_blocks(run.elf.path, run.regions)
         provenance = {k: str(v) for k, v in collect_provenance(run.elf, model).to_dict().items()}
-    rows = []
+    found = []
     for (cell, count), blocks in zip(CELLS, priced, strict=True):
         total = sum(block.cycles for block in blocks)
         hottest = sorted(blocks, key=lambda each: -each.cycles)[:count]
-        rows += [_row(cell, block, total) for block in hottest]
-    return rows, provenance
+        found += [_row(cell, block, total) for block in hottest]
+    return found, provenance
 
 
 def _row(cell: Cell, block: BlockCost, total: float) -> dict[str, Any]:
@@ -97,18 +99,18 @@ def ask(python: Path, blocks: Sequence[Block], timeout_s: int) -> list[dict[str,
     return answers
 
 
-def compare(rows: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def compare(found: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per block: cycles of one execution in a loop, branches left out.
 
     bound: what issue slots and the busiest unit need. m55v1 and slothy: the two models on our
     order. slothy_best and m55v1_of_best: on SLOTHY's order; empty where it found none in time, or
     where it does not know an instruction (`unknown`).
     """
-    ours = block_cycles(row["block"] for row in rows)
+    ours = block_cycles(row["block"] for row in found)
     orders = [tuple(text.lower() for text in answer.get("order") or ()) for answer in answers]
     theirs = block_cycles(order for order in orders if order)
     table = []
-    for row, answer, order in zip(rows, answers, orders, strict=True):
+    for row, answer, order in zip(found, answers, orders, strict=True):
         kept = {key: value for key, value in row.items() if key != "block"}
         table.append(
             {
@@ -124,14 +126,17 @@ def compare(rows: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]) -
     return pd.DataFrame(table)
 
 
-def show(table: pd.DataFrame, console: Console) -> None:
-    """The table for people."""
-    grid = Table(title="cycles of one execution in a loop")
-    for name in table.columns:
-        grid.add_column(name)
-    for row in table.itertuples(index=False):
-        grid.add_row(*("" if pd.isna(value) else str(value) for value in row))
-    console.print(grid)
+def rows(table: pd.DataFrame) -> list[list[str]]:
+    """The table as text, its head first."""
+    head = ["kernel", "MACs", "loads", "instructions", "share of call", "bound", "m55-v1", "SLOTHY"]
+    found = [[*head, "SLOTHY, its order", "m55-v1, its order"]]
+    for row in table.to_dict("records"):
+        shown = ("bound", "m55v1", "slothy", "slothy_best", "m55v1_of_best")
+        cycles = ["-" if pd.isna(row[name]) else f"{row[name]:g}" for name in shown]
+        counts = [str(row[name]) for name in ("vector_macs", "vector_loads", "instructions")]
+        kernel = f"{row['kernel']}, {row['shape']}, {row['removed_pct']} %"
+        found.append([kernel, *counts, f"{row['share_pct']:g} %", *cycles])
+    return found
 
 
 @click.command(help=__doc__.splitlines()[0])
@@ -145,8 +150,8 @@ def main(slothy_python: Path | None, timeout: int, report: bool, out: Path) -> N
         if not report:
             if slothy_python is None:
                 raise click.UsageError("expected --slothy-python PATH or --report")
-            rows, provenance = hot_blocks()
-            answers = ask(slothy_python, [row["block"] for row in rows], timeout)
+            found, provenance = hot_blocks()
+            answers = ask(slothy_python, [each["block"] for each in found], timeout)
             version = "from importlib.metadata import version; print(version('slothy'))"
             slothy = subprocess.run(
                 [slothy_python, "-c", version], capture_output=True, text=True, check=True
@@ -156,9 +161,12 @@ def main(slothy_python: Path | None, timeout: int, report: bool, out: Path) -> N
                 "timeout_s": str(timeout),
                 "seed": str(SEED),
             }
-            write_table(out, compare(rows, answers), provenance)
-        table, _ = read_table(out, text=("kernel", "shape", "unknown"))
-        show(table, Console(width=200))
+            write_table(out, compare(found, answers), provenance)
+        head, *lines = rows(read_table(out, text=TEXT)[0])
+        grid = Table(*head, title="cycles of one execution in a loop")
+        for line in lines:
+            grid.add_row(*line)
+        Console(width=200).print(grid)
     except DtmmError as error:
         raise click.ClickException(str(error)) from None
 

@@ -64,13 +64,17 @@ def load() -> Silicon:
     """Raises DataError: the tables lack a layer."""
     board, _ = read_table(FOLDER / f"{MEASURED}.csv", text=("layer",))
     layers = tuple(board["layer"])
-    cycles_table, _ = read_table(FOLDER / "silicon_cycles.csv", text=("compiler", "variant", "layer"))
-    misses_table, _ = read_table(FOLDER / "silicon_misses.csv", text=("compiler", "replacement", "layer"))
+    cycles_table, _ = read_table(
+        FOLDER / "silicon_cycles.csv", text=("compiler", "variant", "layer")
+    )
+    misses_table, _ = read_table(
+        FOLDER / "silicon_misses.csv", text=("compiler", "replacement", "layer")
+    )
 
     def of(table: pd.DataFrame, columns: list[str]) -> Floats:
         if list(table["layer"]) != list(layers):
             raise DataError(f"silicon tables: expected the layers {', '.join(layers)} in order")
-        return table[columns].to_numpy(dtype=np.float64)
+        return np.asarray(table[columns], dtype=np.float64)
 
     cycles = {
         (str(key[0]), str(key[1])): of(rows, ["cycles"])[:, 0]
@@ -182,10 +186,8 @@ def _explanations(silicon: Silicon) -> list[tuple[str, Floats, Floats, bool]]:
     clang = misses["clang", CACHE][:, 0]
     found.append(("clang", cycles["clang", "m55-v1"], clang, False))
     found.append(("clang, scale free", cycles["clang", "m55-v1"], clang, True))
-    for key in sorted(cycles):
-        if key[0] == "gcc" and key[1] != "m55-v1":
-            found.append((key[1], cycles[key], lines[:, 0], False))
-    return found
+    others = [key for key in sorted(cycles) if key[0] == "gcc" and key[1] != "m55-v1"]
+    return found + [(key[1], cycles[key], lines[:, 0], False) for key in others]
 
 
 def _mega(cycles: float) -> str:
