@@ -45,9 +45,7 @@ def _pattern(
     return kept
 
 
-def random_csr(
-    out_channels: int, kernel: Kernel, in_channels: int, weights: int, seed: int
-) -> Csr:
+def random_csr(out_channels: int, kernel: Kernel, in_channels: int, weights: int, seed: int) -> Csr:
     """CSR of so many weights of 1, at positions drawn uniformly from all."""
     shape = (out_channels, *kernel, in_channels)
     rng = _generator(CONV_CSR, *shape, weights, seed)
@@ -66,7 +64,7 @@ def random_fkw(out_channels: int, in_channels: int, kernels: int, seed: int) -> 
     if kernels > out_channels * in_channels:
         raise MeasurementError(
             f"{CONV_FKW} of {kernels} kernels: {out_channels} filters of {in_channels} channels "
-            f"have {out_channels * in_channels} (FKW keeps {TAPS} of a kernel's {POSITIONS} weights)"
+            f"have {out_channels * in_channels}, of {TAPS} weights each"
         )
     rng = _generator(CONV_FKW, out_channels, in_channels, kernels, seed)
     centre = POSITIONS // 2

@@ -48,7 +48,7 @@ class Fkw:
             positions of a kernel ascend.
         index: uint16: the number of patterns; two words for each (four positions ky*3 + kx of 8
             bits, ascending, the first in the low half of the first word); [C_out] kernels of each
-            filter; for each kernel pattern * in_stride + channel, ascending in a filter; four zeros.
+            filter; for each kernel pattern * in_stride + channel, ascending in a filter; 4 zeros.
         out_channels, in_channels: the shape [C_out, 3, 3, C_in] of the dense weights.
         in_stride: bytes between input pixels, C_in rounded up.
     """
@@ -169,7 +169,11 @@ def decode_fkw(stored: Fkw) -> Int8Array:
     kept = bool(stored.weights.reshape(-1, TAPS).any(axis=1).all())
     once = np.unique(row_of * (1 << 17) + channels).size == kernels
     tail = bool(index[size - AHEAD :].any())
-    if not (ascending and inside and kept and once) or positions.max(initial=0) >= POSITIONS or tail:
+    if (
+        not (ascending and inside and kept and once)
+        or positions.max(initial=0) >= POSITIONS
+        or tail
+    ):
         raise ArtifactError(
             f"FKW kernels of {patterns} patterns and {stored.in_channels} channels: expected "
             f"ascending numbers and positions below {POSITIONS}, no empty kernel, none for the "

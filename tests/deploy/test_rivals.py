@@ -1,4 +1,4 @@
-"""Networks pruned weight by weight or by patterns, on CSR and FKW: equal to the integer reference."""
+"""Networks pruned by weights or patterns, on CSR and FKW: equal to the integer reference."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def test_weights_that_are_no_patterns_are_refused() -> None:
     network = quantized("conv_csr", 1.0)
     with pytest.raises(UnsupportedError, match=r"'same' cannot run on conv_fkw: FKW: filter 0 has"):
         plan(network, layout(build()), {"same": "conv_fkw"})
-    with pytest.raises(UnsupportedError, match="'short' cannot run on conv_fkw: FKW of a 1x1 kernel"):
+    with pytest.raises(
+        UnsupportedError, match="'short' cannot run on conv_fkw: FKW of a 1x1 kernel"
+    ):
         plan(network, layout(build()), {"short": "conv_fkw"})
 
 
