@@ -22,6 +22,7 @@ def devices(as_json: bool) -> None:
             "available": device.available,
             "description": device.description,
             "measures": device.measures,
+            "does_not_measure": device.lacks,
         }
         for device in known()
     ]
@@ -29,11 +30,12 @@ def devices(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=1))
         return
     table = Table()
-    for heading in ("device", "", "what it is", "what it measures"):
+    for heading in ("device", "", "what it is", "what it measures", "what it does not"):
         table.add_column(heading, overflow="fold")
     for row in found:
         state = "[green]ready[/green]" if row["available"] else "[yellow]absent[/yellow]"
-        table.add_row(str(row["name"]), state, str(row["description"]), str(row["measures"]))
+        words = (str(row[key]) for key in ("description", "measures", "does_not_measure"))
+        table.add_row(str(row["name"]), state, *words)
     Console(highlight=False).print(table)
 
 
