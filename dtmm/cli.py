@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dtmm
-from dtmm import cli_device, cli_explain, cli_import, cli_pareto, cli_scheduler
+from dtmm import cli_device, cli_explain, cli_import, cli_pareto, cli_profile, cli_scheduler
 from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
@@ -195,6 +195,7 @@ def doctor(as_json: bool) -> None:
 for _stage in STAGES:
     cli.add_command(_stage_verb(_stage.name, _stage.title))
 cli.add_command(cli_scheduler.with_instances(cli.commands["schedule"]))
+cli.add_command(cli_profile.with_model(cli.commands["profile"]))
 cli.add_command(cli_scheduler.solvers)
 cli.add_command(cli_pareto.pareto)
 cli.add_command(cli_explain.explain)

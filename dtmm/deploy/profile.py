@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,11 @@ import numpy.typing as npt
 from dtmm.deploy.deployment import Deployment, check_images
 from dtmm.deploy.firmware import build_firmware, read_outputs
 from dtmm.deploy.steps import step_names
-from dtmm.device.cache_misses import CachedMemory
-from dtmm.device.cycle_model import BlockCost, CycleModel
+from dtmm.device.cache_misses import DataCache
+from dtmm.device.cycle_model import BlockCost, CycleModel, RegionCost, cycle_model
+from dtmm.device.elf import Elf
 from dtmm.device.protocol import Run
-from dtmm.device.provenance import collect_provenance
+from dtmm.device.provenance import collect_provenance, dtmm_version, git_commit
 from dtmm.device.qemu import run_firmware
 from dtmm.device.registry import device
 from dtmm.errors import DtmmError, MeasurementError, ToolchainError
@@ -29,6 +30,11 @@ COUNTED = ("qemu",)
 """Devices that count; the others that can be profiled (OWN_COUNTER) show their PMU's cycles."""
 
 OWN_COUNTER = ("fvp", "board")
+
+PMU = "pmu"
+
+SCENARIOS = ("m55-v1", "m55-v2")
+"""All in TCM; SRAM and flash behind a data cache."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ def profile(
     *,
     where: str = "qemu",
     hot: int = 0,
-    memory: CachedMemory | None = None,
+    models: Sequence[CycleModel] | None = None,
     timeout_s: float = 600.0,
 ) -> Profile:
     """Run one inference with a marker around every step.
@@ -109,7 +115,7 @@ def profile(
         image: [1, H, W, C] int8; None: seeded noise, for cost hardly depends on the image.
         where: a name of COUNTED or OWN_COUNTER.
         hot: how many of the hottest blocks to keep.
-        memory: the cached scenario; None: m55-v2.
+        models: the memory scenarios, of which at most one has a cache; None: SCENARIOS.
 
     Raises:
         ToolchainError: a tool is missing or fails; the device cannot be profiled on.
@@ -126,39 +132,56 @@ def profile(
     check_images(image, shape)
     if len(image) != 1:
         raise DtmmError(f"{len(image)} images to profile, expected 1")
-    memory = memory or CachedMemory()
-    counted = where in COUNTED
     with tempfile.TemporaryDirectory(prefix="dtmm-profile-") as name:
         work = Path(name)
         (work / "images.int8").write_bytes(np.ascontiguousarray(image).tobytes())
         elf = build_firmware(deployment, work, 1, 0, profile=True)
-        if counted:
-            run = run_firmware(
-                elf.path, count_regions=True, timeout_s=timeout_s, cwd=work, cache=memory.cache
-            )
+        if where in COUNTED:
+            scenarios = models or [cycle_model(each) for each in SCENARIOS]
+            steps, run, kept = _count(deployment, elf, scenarios, hot, work, timeout_s)
+            provenance = collect_provenance(elf, scenarios[0]).to_dict()
+            provenance |= {each.name: each.memory_text for each in scenarios}
         else:
             run = device(where).run(elf.path, count_regions=True, timeout_s=timeout_s, cwd=work)
-        _require_reference(deployment, image, read_outputs(run, deployment, 1))
-        model = CycleModel()
-        provenance = collect_provenance(elf, model).to_dict()
-        if counted:
-            blocks = model.price_blocks(elf.path, run.regions)
-            steps = _counted_steps(deployment, run, blocks, model, memory)
-            kept = _hottest(step_names(deployment), blocks, hot)
-            provenance["cached_memory"] = f"{memory.name}: {memory.describe()}"
-        else:
             steps, kept = _own_counter_steps(deployment, run), ()
-            provenance |= {"qemu": None, "cycle_model": f"none: PMU cycle counter of {where}"}
-        stack = max(line.numbers()[0] for line in run.all("STACK"))
+            provenance = {
+                "compiler": elf.compiler,
+                "flags": " ".join(elf.flags),
+                "cycle_model": f"none: the cycle counter of the core's PMU on device {where}",
+                "memory_map": elf.memory.describe(),
+                "dtmm_version": dtmm_version(),
+                "commit": git_commit(),
+            }
+        _require_reference(deployment, image, read_outputs(run, deployment, 1))
     return Profile(
         network=network.name,
         device=where,
         models=tuple(steps[0].cycles),
         steps=steps,
         hot=kept,
-        stack=stack,
+        stack=max(line.numbers()[0] for line in run.all("STACK")),
         provenance=provenance,
     )
+
+
+def _count(
+    deployment: Deployment,
+    elf: Elf,
+    models: Sequence[CycleModel],
+    hot: int,
+    work: Path,
+    timeout_s: float,
+) -> tuple[tuple[StepProfile, ...], Run, tuple[HotBlock, ...]]:
+    caches = [each.cache for each in models if each.cache is not None] or [DataCache()]
+    if len(caches) > 1:
+        raise MeasurementError(f"{len(caches)} models with a cache in one profile, expected one")
+    run = run_firmware(elf.path, count_regions=True, timeout_s=timeout_s, cwd=work, cache=caches[0])
+    costs = {each.name: each.price(elf.path, run.regions, run.cache) for each in models}
+    steps = _counted_steps(deployment, run, costs)
+    if not hot:
+        return steps, run, ()
+    blocks = models[0].price_blocks(elf.path, run.regions)
+    return steps, run, _hottest(step_names(deployment), blocks, hot)
 
 
 def op_macs(ready: Deployment, op: Op) -> int:
@@ -191,53 +214,42 @@ def _require_reference(deployment: Deployment, image: Int8, found: Int8) -> None
 
 
 def _counted_steps(
-    deployment: Deployment,
-    run: Run,
-    blocks: Sequence[Sequence[BlockCost]],
-    model: CycleModel,
-    memory: CachedMemory,
+    deployment: Deployment, run: Run, costs: Mapping[str, Sequence[RegionCost]]
 ) -> tuple[StepProfile, ...]:
-    steps = []
-    for bare, region, costs, cache in zip(
-        _bare_steps(deployment, run), run.regions, blocks, run.cache, strict=True
-    ):
-        zero_wait = sum(cost.cycles for cost in costs)
-        steps.append(
-            StepProfile(
-                **bare,
-                instructions=region.total_instructions,
-                cycles={model.name: zero_wait, memory.name: memory.cycles(zero_wait, cache)},
-                bytes_read=cache.bytes_read,
-                bytes_written=cache.bytes_written,
-                lines_missed=cache.read_misses,
-            )
+    rows = zip(_bare_steps(deployment, run), run.regions, run.cache, strict=True)
+    return tuple(
+        replace(
+            bare,
+            instructions=region.total_instructions,
+            cycles={name: each[number].cycles for name, each in costs.items()},
+            bytes_read=cache.bytes_read,
+            bytes_written=cache.bytes_written,
+            lines_missed=cache.read_misses,
         )
-    return tuple(steps)
+        for number, (bare, region, cache) in enumerate(rows)
+    )
 
 
 def _own_counter_steps(deployment: Deployment, run: Run) -> tuple[StepProfile, ...]:
     pairs = zip(_bare_steps(deployment, run), run.counters, strict=True)
-    return tuple(
-        StepProfile(**bare, instructions=None, cycles={"pmu": float(cycles)})
-        for bare, (_, cycles) in pairs
-    )
+    return tuple(replace(bare, cycles={PMU: float(cycles)}) for bare, (_, cycles) in pairs)
 
 
-def _bare_steps(deployment: Deployment, run: Run) -> list[dict[str, object]]:
+def _bare_steps(deployment: Deployment, run: Run) -> list[StepProfile]:
+    """The steps before anything is said of their cost."""
     ops = {op.name: op for op in deployment.network.ops}
     checksums = {line.numbers()[0]: line.numbers()[1] for line in run.all("STEP")}
-    rows = []
-    for number, name in enumerate(step_names(deployment)):
-        op = ops.get(name)
-        rows.append(
-            {
-                "name": name,
-                "kernel": kernel_name(deployment, op),
-                "macs": 0 if op is None else op_macs(deployment, op),
-                "checksum": checksums.get(number),
-            }
+    return [
+        StepProfile(
+            name=name,
+            kernel=kernel_name(deployment, ops.get(name)),
+            macs=op_macs(deployment, ops[name]) if name in ops else 0,
+            instructions=None,
+            cycles={},
+            checksum=checksums.get(number),
         )
-    return rows
+        for number, name in enumerate(step_names(deployment))
+    ]
 
 
 def _hottest(

@@ -32,6 +32,11 @@ def find_fvp() -> Path | None:
     return Path(found) if found else None
 
 
+def use_fvp(program: Path) -> None:
+    """Takes this program instead of the one on PATH, as DTMM_FVP does."""
+    os.environ["DTMM_FVP"] = str(program)
+
+
 def fvp_command(program: Path, elf: Path) -> list[str]:
     """The command line; DTMM_FVP_OPTIONS adds to it."""
     settings = [word for setting in _SETTINGS for word in ("-C", setting)]
