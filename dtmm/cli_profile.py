@@ -1,21 +1,24 @@
-"""`dtmm profile`: where a model's cycles go, layer by layer; with --table, a run's latency table."""
+"""`dtmm profile`: where a model's cycles go, layer by layer; with --table a run's table."""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.table import Table
 
-from dtmm.cli_sources import make_table, print_table
 from dtmm.errors import ConfigError
 
 if TYPE_CHECKING:
     from dtmm.deploy.profile import Profile
 
 HOTTEST = 5
+_NAME_WIDTH, _FILE_WIDTH = 24, 160
 
 
 def with_model(stage: click.Command) -> click.Command:
@@ -23,7 +26,7 @@ def with_model(stage: click.Command) -> click.Command:
 
     @click.command("profile")
     @click.option("--table", "as_stage", is_flag=True,
-                  help="Measure the latency table of a run instead: a stage, as `schedule` is.")  # fmt: skip
+                  help="Instead, the stage that measures the latency table of a run.")  # fmt: skip
     @click.option("--device", "where", metavar="NAME", default="qemu", show_default=True,
                   help="qemu, fvp or board; see `dtmm devices`.")  # fmt: skip
     @click.option("--fvp", type=click.Path(path_type=Path), envvar="DTMM_FVP", metavar="PROGRAM",
@@ -165,12 +168,15 @@ def _show(found: Profile, described: str) -> None:
     from dtmm.report.profile import UNITS, profile_rows
 
     models = [f"cycles ({model})" for model in found.models]
-    headings = ("layer", "kernel", "instructions", *models, "share", "MAC", "MAC/cycle", "B read")
-    table = make_table(described, headings, left=2)
+    table = Table(title=described)
+    for heading in ("layer", "kernel"):
+        table.add_column(heading, no_wrap=True, max_width=_NAME_WIDTH)
+    for heading in ("instructions", *models, "share", "MAC", "MAC/cycle", "B read"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in profile_rows(found):
         table.add_row(
             row["layer"],
-            row["kernel"],
+            row["kernel"].removeprefix("conv_"),
             _number(row["instructions"]),
             *(_number(cycles) for cycles in row["cycles"].values()),
             f"{row['share']:.1%}",
@@ -191,15 +197,17 @@ def _show(found: Profile, described: str) -> None:
         f"{macs / found.total(first):.2f}",
         _number(_sum(found, "bytes_read")),
     )
-    print_table(table)
+    # a file or a pipe has no width of its own
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    Console(highlight=False, width=width).print(table)
     click.echo(f"share and MAC/cycle by cycles ({first}); stack {found.stack:,} B")
     for model in found.models:
         click.echo(f"cycles ({model}): {found.provenance.get(model, UNITS.get(model, ''))}")
     for number, block in enumerate(found.hot, 1):
         share = block.cycles / found.total(first)
         click.echo(
-            f"\nblock {number}: {block.function} at {block.address:#x}, {block.executions:,} times, "
-            f"{block.cycles:,.0f} cycles ({first}), {share:.1%}; for {_some(block.steps)}"
+            f"\nblock {number}: {block.function} at {block.address:#x}, {block.executions:,} "
+            f"times, {block.cycles:,.0f} cycles ({first}), {share:.1%}; for {_some(block.steps)}"
         )
         click.echo("\n".join(f"    {text}" for text in block.disassembly))
 

@@ -16,7 +16,7 @@ from dtmm.deploy.deployment import Deployment, check_images
 from dtmm.deploy.project import render_project
 from dtmm.deploy.steps import step_names
 from dtmm.device.build import build_elf
-from dtmm.device.cycle_model import CycleModel
+from dtmm.device.cycle_model import CycleModel, cycle_model
 from dtmm.device.elf import Elf, flash_bytes, product_ram_bytes, symbol
 from dtmm.device.protocol import Run
 from dtmm.device.provenance import collect_provenance
@@ -28,12 +28,19 @@ Int8 = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step of an inference; `checksum` is FNV-1a over its output tensor's values."""
+    """One step of an inference.
+
+    Attributes:
+        cycles: by the model that the provenance names, all in TCM. cached_cycles: by m55-v2.
+        checksum: FNV-1a over its output tensor's values. bytes_read: by its loads.
+    """
 
     name: str
     instructions: int
     cycles: float
     checksum: int | None
+    cached_cycles: float | None = None
+    bytes_read: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ def run_on_device(
         flash = flash_bytes(elf.path)
         product_ram = product_ram_bytes(elf.path)
         provenance = collect_provenance(elf, model).to_dict()
+        provenance["cached_memory"] = f"m55-v2: {cycle_model('m55-v2').memory_text}"
     if product_ram:
         raise MeasurementError(
             f"runtime and model hold {product_ram} bytes of variables, expected none: "
@@ -123,14 +131,21 @@ def _profile(
     deployment: Deployment, work: Path, model: CycleModel, expected: Int8, timeout_s: float
 ) -> tuple[StepCost, ...]:
     elf = build_firmware(deployment, work, 1, 0, profile=True)
-    run = run_firmware(elf.path, count_regions=True, timeout_s=timeout_s, cwd=work)
+    cached = cycle_model("m55-v2")
+    run = run_firmware(
+        elf.path, count_regions=True, timeout_s=timeout_s, cwd=work, cache=cached.cache
+    )
     if not np.array_equal(read_outputs(run, deployment, 1), expected):
         raise MeasurementError("the profiled build's output differs from the plain build's")
     checksums = {line.numbers()[0]: line.numbers()[1] for line in run.all("STEP")}
     costs = model.price(elf.path, run.regions)
+    behind_cache = cached.price(elf.path, run.regions, run.cache)
+    rows = zip(step_names(deployment), costs, behind_cache, run.cache, strict=True)
     return tuple(
-        StepCost(name, cost.instructions, cost.cycles, checksums.get(n))
-        for n, (name, cost) in enumerate(zip(step_names(deployment), costs, strict=True))
+        StepCost(
+            name, cost.instructions, cost.cycles, checksums.get(n), slow.cycles, moved.bytes_read
+        )
+        for n, (name, cost, slow, moved) in enumerate(rows)
     )
 
 

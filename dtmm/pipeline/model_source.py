@@ -1,4 +1,4 @@
-"""What `dtmm profile MODEL` may name: a file, a run, or a model of `dtmm.models`; as a deployment."""
+"""What `dtmm profile MODEL` may name: a file, a run, or a model of `dtmm.models`."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def stack_cycles(axes: Axes, cycles: Mapping[str, Sequence[float]]) -> None:
     left = [0.0] * len(next(iter(cycles.values())))
     for number, (model, values) in enumerate(cycles.items()):
         size = [max(0.0, value / 1e3 - before) for value, before in zip(values, left, strict=True)]
-        label = f"cycles ({model})" if number == 0 else f"what cycles ({model}) add"
+        label = f"cycles ({model})" if number == 0 else f"added in cycles ({model})"
         axes.barh(range(len(left)), size, 0.7, left=left, color=SHADES[number], label=label)
         left = [before + more for before, more in zip(left, size, strict=True)]
     axes.set_xlabel("thousand cycles per inference")

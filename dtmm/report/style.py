@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 DENSE = "#9aa5b1"
+DENSE_LIGHT = "#d5dae0"
 DTMM = "#1f6f8b"
+DTMM_LIGHT = "#8fc1d1"
 SHADES = ("#1f6f8b", "#e07a3f", "#7a5195", "#4c956c")
 
 
@@ -27,7 +29,7 @@ def name_bars(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", lw=0.4, color="#cccccc")
     axes.set_axisbelow(True)
-    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
 
 
 def file_bytes(figure: Figure, file_format: str) -> bytes:
