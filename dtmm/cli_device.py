@@ -52,9 +52,20 @@ def measure(elf: Path, start: str, stop: str | None, timeout: float, as_json: bo
     """
     from dtmm.device import CycleModel
     from dtmm.device.any_elf import measure_elf
+    from dtmm.device.elf import compiler_comment
+    from dtmm.device.provenance import dtmm_version, git_commit
+    from dtmm.device.toolchain import require_tool
 
     model = CycleModel()
     cost = measure_elf(elf, start, stop, model, timeout)
+    provenance = {
+        "compiler": compiler_comment(elf),
+        "qemu": f"{require_tool('qemu-system-arm').version} mps3-an547",
+        "cycle_model": model.full_name,
+        "memory": model.memory_text,
+        "dtmm_version": dtmm_version(),
+        "commit": git_commit(),
+    }
     symbols = sorted(cost.by_symbol.items(), key=lambda item: -item[1].cycles)
     if as_json:
         result = {
@@ -62,6 +73,7 @@ def measure(elf: Path, start: str, stop: str | None, timeout: float, as_json: bo
             "from": start,
             "to": stop,
             "cycle_model": model.full_name,
+            "provenance": provenance,
             "instructions": cost.instructions,
             "cycles": cost.cycles,
             "functions": [
@@ -72,7 +84,7 @@ def measure(elf: Path, start: str, stop: str | None, timeout: float, as_json: bo
         click.echo(json.dumps(result, indent=1))
         return
     table = Table(title=f"{elf.name} from {start} to {stop or 'the end'}, {model.full_name}")
-    for heading in ("function", "instructions", "cycles", "share"):
+    for heading in ("function", "instructions", f"cycles ({model.name})", "share"):
         table.add_column(heading, justify="left" if heading == "function" else "right")
     for name, each in symbols:
         share = f"{each.cycles / cost.cycles:.1%}"

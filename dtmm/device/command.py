@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,14 +100,15 @@ def run_process(
         raise ToolchainError(f"{where}: {command[0]} cannot be started: {error}") from error
     try:
         out, err = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise HungError(
-            f"{elf.name} did not end within {timeout_s:g} s on {where} and was stopped"
-        ) from error
-    finally:
-        if process.poll() is None:
+    except BaseException as error:  # also when the user interrupts
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise HungError(
+                f"{elf.name} did not end within {timeout_s:g} s on {where} and was stopped"
+            ) from error
+        raise
     stdout, stderr = (data.decode(errors="replace") for data in (out, err))
     if process.returncode < 0:
         raise KilledError(

@@ -131,6 +131,16 @@ def symbol(elf: Path, name: str) -> Symbol:
     return next(iter(found.values()))
 
 
+def compiler_comment(elf: Path) -> str | None:
+    """What compilers noted in an ELF's .comment section, None where it was left out."""
+    with _open(elf) as file:
+        section = file.get_section_by_name(".comment")
+        words = section.data().decode(errors="replace") if section is not None else ""
+    return (
+        "; ".join(dict.fromkeys(word.strip() for word in words.split("\0") if word.strip())) or None
+    )
+
+
 def require_arm_program(elf: Path) -> None:
     """Raises ToolchainError unless the file is a linked program for 32-bit little-endian Arm."""
     with _open(elf) as file:

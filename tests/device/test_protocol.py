@@ -109,3 +109,12 @@ def test_what_is_wrong_is_said(text: str, message: str) -> None:
 def test_lines_are_parsed_around_noise() -> None:
     text = "hello\nDTMM A 1 2\nnoise DTMM B\n\nDTMM\nDTMM \nDTMM C\nDTMM OUT 0 ab"
     assert parse_lines(text) == (Line("A", ("1", "2")), Line("C", ()))
+
+
+def test_the_documents_example_is_whole() -> None:
+    page = Path(__file__).parents[2] / "docs" / "devices.md"
+    lines = [line.strip() for line in page.read_text().splitlines() if line.startswith("    DTMM")]
+    assert arrived("\n".join([*lines, ""])) == (
+        Line("REGION", ("0", "1234")),
+        Line("OUT", ("0", "0aff")),
+    )
