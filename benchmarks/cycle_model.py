@@ -57,13 +57,17 @@ def validated() -> list[Section]:
 
 def sensitive() -> list[Section]:
     """Conclusions by model."""
-    table, provenance = read_table(sensitivity.RESULTS, text=("kernel", "operator", "variant"))
+    (made, layers), (_, networks) = sensitivity.kept()
     title = (
         "Our cycles over CMSIS-NN's (geometric mean and worst layer), FWCS over our dense kernel "
-        f"on the five layers of the 3x3 table. Measured with {provenance['cycle_model']}, "
-        f"QEMU {provenance['qemu']}, {provenance['compiler']}; {provenance['memory_map']}."
+        f"on the five layers of the 3x3 table. Measured with {made['cycle_model']}, "
+        f"QEMU {made['qemu']}, {made['compiler']}; {made['memory_map']}."
     )
-    return [(title, sensitivity.rows(table))]
+    whole = (
+        "Whole networks, each step with an empty cache at its start: cycles, and those of pruned "
+        "forms over the dense one's (`benchmarks/zoo.py` says how they are pruned)."
+    )
+    return [(title, layers), (whole, networks)]
 
 
 def second() -> list[Section]:

@@ -1,7 +1,8 @@
 """Which conclusions change if uncertain parameters of the cycle model double?
 
-python -m benchmarks.sensitivity              measures: results/sensitivity.csv
-python -m benchmarks.sensitivity --report     the kept table again
+python -m benchmarks.sensitivity              layers: results/sensitivity.csv
+python -m benchmarks.sensitivity --networks   networks: results/sensitivity_networks.csv
+python -m benchmarks.sensitivity --report     the kept tables again
 
 Each variant changes one parameter of m55-v1; the kernels, the block counts and the cache misses
 are the same. Where several of our kernels run a layer, each variant takes the fastest by its own
@@ -27,12 +28,16 @@ from benchmarks.cells import Cell
 from benchmarks.external import FOLDER
 from benchmarks.kernels import dense_kernels, sparse_kernels
 from benchmarks.shapes import Shape
+from benchmarks.zoo import DENSE, ZOO, deployment
+from dtmm.deploy.profile import profile
 from dtmm.device import CycleModel, collect_provenance, cycle_model, run_firmware
 from dtmm.errors import DtmmError
 from dtmm.latency.measure import run_points
 from dtmm.table import read_table, write_table
 
 RESULTS = Path(__file__).parent / "results" / "sensitivity.csv"
+NETWORK_RESULTS = RESULTS.with_name("sensitivity_networks.csv")
+NETWORKS = ("resnet12",)
 SEED = 1
 FAMILY = "conv_fwcs"
 REMOVED = (10, 25, 50, 75, 90)
@@ -98,6 +103,27 @@ def measure() -> tuple[pd.DataFrame, dict[str, str]]:
         for variant in VARIANTS
     ]
     return pd.DataFrame(rows), {**provenance, "seed": str(SEED)}
+
+
+def measure_networks() -> tuple[pd.DataFrame, dict[str, str]]:
+    """One row per network, form (dense, pruned) and variant, and how they were measured."""
+    found: list[dict[str, object]] = []
+    provenance: dict[str, str] = {}
+    models = [CycleModel(variant, **options) for variant, options in PARAMETERS.items()]
+    for entry in (entry for entry in ZOO if entry.name in NETWORKS):
+        for form in entry.variants:
+            run = profile(deployment(entry, form, SEED), models=models)
+            lines = sum(step.lines_missed or 0 for step in run.steps)
+            cycles = {variant: run.total(variant) for variant in PARAMETERS}
+            for variant in CACHED:
+                cycles[variant] = float(
+                    _cached(variant, np.array(cycles["m55-v1"]), np.array(lines))
+                )
+            row = {"network": entry.name, "form": form, "read_missed_lines": lines}
+            found += [{**row, "variant": v, "cycles": round(cycles[v])} for v in VARIANTS]
+            keys = ("compiler", "flags", "qemu", "cycle_model", "dtmm_version", "commit")
+            provenance = {key: str(run.provenance[key]) for key in keys}
+    return pd.DataFrame(found), {**provenance, "seed": str(SEED)}
 
 
 def _cached(variant: str, cycles: np.ndarray, lines: np.ndarray) -> np.ndarray:
@@ -174,20 +200,44 @@ def rows(table: pd.DataFrame) -> list[list[str]]:
     return [["model", *names], *([v, *(found[v][n] for n in names)] for v in VARIANTS)]
 
 
+def kept() -> list[tuple[dict[str, str], list[list[str]]]]:
+    """Provenance and rows of both kept tables."""
+    layers, made = read_table(RESULTS, text=("kernel", "operator", "variant"))
+    networks, made_networks = read_table(NETWORK_RESULTS, text=("network", "form", "variant"))
+    return [(made, rows(layers)), (made_networks, network_rows(networks))]
+
+
+def network_rows(table: pd.DataFrame) -> list[list[str]]:
+    """Cycles of every network, and what pruned forms take of the dense one, a line per variant."""
+    forms = list(dict.fromkeys(zip(table["network"], table["form"], strict=True)))
+    cycles = table.set_index(["variant", "network", "form"])["cycles"]
+    found = [["model", *(f"{network}, {form}" for network, form in forms)]]
+    for variant in VARIANTS:
+        cells = []
+        for network, form in forms:
+            spent, dense = cycles[variant, network, form], cycles[variant, network, DENSE]
+            share = "" if form == DENSE else f" ({spent / dense:.3f}x)"
+            cells.append(f"{spent / 1e6:.2f} M{share}")
+        found.append([variant, *cells])
+    return found
+
+
 @click.command(help=__doc__.splitlines()[0])
-@click.option("--report", is_flag=True, help="Show the kept table; measure nothing.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS)
-def main(report: bool, out: Path) -> None:
+@click.option("--report", is_flag=True, help="Show the kept tables; measure nothing.")
+@click.option("--networks", is_flag=True, help="Whole networks instead of layers.")
+def main(report: bool, networks: bool) -> None:
     """Command line."""
     try:
-        if not report:
-            write_table(out, *measure())
-        table, _ = read_table(out, text=("kernel", "operator", "variant"))
-        head, *lines = rows(table)
-        grid = Table(*head, title="conclusions by model")
-        for line in lines:
-            grid.add_row(*line)
-        Console(width=200).print(grid)
+        if networks and not report:
+            write_table(NETWORK_RESULTS, *measure_networks())
+        elif not report:
+            write_table(RESULTS, *measure())
+        for _, table in kept():
+            head, *lines = table
+            grid = Table(*head, title="conclusions by model")
+            for line in lines:
+                grid.add_row(*line)
+            Console(width=200).print(grid)
     except DtmmError as error:
         raise click.ClickException(str(error)) from None
 
