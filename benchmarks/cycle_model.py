@@ -31,7 +31,7 @@ MARKS = {
     for name in ("rules", "validation", "sensitivity", "opinion")
 }
 Section = tuple[str, list[list[str]]]
-"""What a table shows, and its rows, the head first."""
+"""What a table shows, and its rows, the head first; without rows it is text alone."""
 
 
 def rules() -> list[Section]:
@@ -57,7 +57,7 @@ def validated() -> list[Section]:
 
 def sensitive() -> list[Section]:
     """Conclusions by model."""
-    (made, layers), (_, networks) = sensitivity.kept()
+    layers, made, networks = sensitivity.kept()
     title = (
         "Our cycles over CMSIS-NN's (geometric mean and worst layer), FWCS over our dense kernel "
         f"on the five layers of the 3x3 table. Measured with {made['cycle_model']}, "
@@ -67,7 +67,11 @@ def sensitive() -> list[Section]:
         "Whole networks, each step with an empty cache at its start: cycles, and those of pruned "
         "forms over the dense one's (`benchmarks/zoo.py` says how they are pruned)."
     )
-    return [(title, layers), (whole, networks)]
+    return [
+        (title, sensitivity.rows(layers)),
+        (sensitivity.verdict(layers), []),
+        (whole, sensitivity.network_rows(networks)),
+    ]
 
 
 def second() -> list[Section]:
@@ -78,7 +82,7 @@ def second() -> list[Section]:
         f"{provenance['slothy']}; at most {provenance['timeout_s']} s per attempt; "
         f"{provenance['cycle_model']}."
     )
-    return [(title, second_opinion.rows(table))]
+    return [(title, second_opinion.rows(table)), (second_opinion.verdict(table), [])]
 
 
 SECTIONS = {"rules": rules, "validation": validated, "sensitivity": sensitive, "opinion": second}
@@ -92,14 +96,14 @@ def main(markdown: bool) -> None:
         for name, make in SECTIONS.items():
             sections = make()
             if markdown:
-                text = "\n\n".join(f"{title}\n\n{grid(rows)}" for title, rows in sections)
-                replace_section(DOCUMENT, *MARKS[name], text + "\n")
+                texts = [f"{title}\n\n{grid(rows)}" if rows else title for title, rows in sections]
+                replace_section(DOCUMENT, *MARKS[name], "\n\n".join(texts) + "\n")
                 continue
-            for title, (head, *rows) in sections:
-                table = Table(*head, title=title)
-                for row in rows:
+            for title, rows in sections:
+                table = Table(*(rows[0] if rows else ()), title=title if rows else None)
+                for row in rows[1:]:
                     table.add_row(*row)
-                Console(width=200).print(table)
+                Console(width=200).print(table if rows else title)
     except DtmmError as error:
         raise click.ClickException(str(error)) from None
     if markdown:

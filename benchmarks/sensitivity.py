@@ -37,10 +37,12 @@ from dtmm.table import read_table, write_table
 
 RESULTS = Path(__file__).parent / "results" / "sensitivity.csv"
 NETWORK_RESULTS = RESULTS.with_name("sensitivity_networks.csv")
-NETWORKS = ("resnet12",)
+NETWORKS = ("resnet12", "vgg11")
 SEED = 1
 FAMILY = "conv_fwcs"
 REMOVED = (10, 25, 50, 75, 90)
+SHOWN = (10, 75, 90)
+"""Filterlets removed, in percent."""
 DEPTHWISE = tuple(shapes.DEPTHWISE_SHAPES[i] for i in (0, 2, 4, 6))
 SPARSE = shapes.TABLE[:-1]
 
@@ -165,22 +167,45 @@ def conclusions(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     return {variant: dict(_conclusions(figures, variant)) for variant in VARIANTS}
 
 
-def _conclusions(figures: Figures, variant: str) -> Iterator[tuple[str, str]]:
-    groups = {
-        "3x3": shapes.TABLE,
-        "pointwise": shapes.POINTWISE_TABLE,
-        "depthwise": DEPTHWISE,
+def ratios(figures: Figures, variant: str) -> dict[str, list[float]]:
+    """What each conclusion compares: our cycles over CMSIS-NN's, or FWCS over dense, by layer."""
+    groups = {"3x3": shapes.TABLE, "pointwise": shapes.POINTWISE_TABLE, "depthwise": DEPTHWISE}
+    found = {
+        f"{name} / CMSIS-NN": [
+            figures.dense(variant, s) / figures.cmsis_nn(variant, s) for s in group
+        ]
+        for name, group in groups.items()
     }
-    for name, group in groups.items():
-        ratios = [figures.dense(variant, s) / figures.cmsis_nn(variant, s) for s in group]
-        yield f"{name} / CMSIS-NN", f"{_mean(ratios):.2f}x, worst {max(ratios):.2f}x"
-    for removed in (10, 75, 90):
-        ratios = [figures.fwcs(variant, s, removed) / figures.dense(variant, s) for s in SPARSE]
-        yield f"FWCS {removed} % / dense", f"{_mean(ratios):.2f}x, worst {max(ratios):.2f}x"
+    for removed in SHOWN:
+        found[f"FWCS {removed} % / dense"] = [
+            figures.fwcs(variant, s, removed) / figures.dense(variant, s) for s in SPARSE
+        ]
+    return found
+
+
+def _conclusions(figures: Figures, variant: str) -> Iterator[tuple[str, str]]:
+    for name, found in ratios(figures, variant).items():
+        yield name, f"{_mean(found):.2f}x, worst {max(found):.2f}x"
     even = [_break_even(figures, variant, shape) for shape in SPARSE]
     yield "break-even, worst layer", max(even, key=lambda text: (len(text), text))
     rates = [s.macs / figures.dense(variant, s) for s in SPARSE if s.cin >= 64]
     yield "3x3 MAC/cycle, Cin >= 64", f"{min(rates):.2f}"
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """One sentence per comparison: whether some variant turns it round, and how far it moves."""
+    figures = Figures(table)
+    by_variant = {variant: ratios(figures, variant) for variant in VARIANTS}
+    lines = []
+    for name in by_variant["m55-v1"]:
+        means = {variant: _mean(found[name]) for variant, found in by_variant.items()}
+        turned = [v for v, found in by_variant.items() if max(found[name]) > 1]
+        least, most = min(means, key=lambda v: means[v]), max(means, key=lambda v: means[v])
+        lines.append(
+            f"- {name}: {means['m55-v1']:.2f}x under m55-v1, from {means[least]:.2f}x ({least}) to "
+            f"{means[most]:.2f}x ({most}); above 1 on some layer: {', '.join(turned) or 'never'}."
+        )
+    return "\n".join(lines)
 
 
 def _break_even(figures: Figures, variant: str, shape: Shape) -> str:
@@ -200,11 +225,11 @@ def rows(table: pd.DataFrame) -> list[list[str]]:
     return [["model", *names], *([v, *(found[v][n] for n in names)] for v in VARIANTS)]
 
 
-def kept() -> list[tuple[dict[str, str], list[list[str]]]]:
-    """Provenance and rows of both kept tables."""
-    layers, made = read_table(RESULTS, text=("kernel", "operator", "variant"))
-    networks, made_networks = read_table(NETWORK_RESULTS, text=("network", "form", "variant"))
-    return [(made, rows(layers)), (made_networks, network_rows(networks))]
+def kept() -> tuple[pd.DataFrame, dict[str, str], pd.DataFrame]:
+    """The kept tables: layers, their provenance, networks."""
+    layers, provenance = read_table(RESULTS, text=("kernel", "operator", "variant"))
+    networks, _ = read_table(NETWORK_RESULTS, text=("network", "form", "variant"))
+    return layers, provenance, networks
 
 
 def network_rows(table: pd.DataFrame) -> list[list[str]]:
@@ -232,12 +257,13 @@ def main(report: bool, networks: bool) -> None:
             write_table(NETWORK_RESULTS, *measure_networks())
         elif not report:
             write_table(RESULTS, *measure())
-        for _, table in kept():
-            head, *lines = table
+        layers, _, whole = kept()
+        for head, *lines in (rows(layers), network_rows(whole)):
             grid = Table(*head, title="conclusions by model")
             for line in lines:
                 grid.add_row(*line)
             Console(width=200).print(grid)
+        click.echo(verdict(layers))
     except DtmmError as error:
         raise click.ClickException(str(error)) from None
 
