@@ -39,16 +39,16 @@ def test_a_noisy_fit_is_the_best_one_and_leaves_each_layer_out() -> None:
         return float(np.sqrt(np.mean(error**2)))
 
     found = validation.fit(measured, CYCLES, LINES)
-    grid = np.linspace(0, 100, 20001)
-    assert found.per_line == pytest.approx(grid[np.argmin([rms(p) for p in grid])], abs=0.01)
+    grid = np.linspace(0, 100, 2001)
+    assert found.per_line == pytest.approx(grid[np.argmin([rms(p) for p in grid])], abs=0.06)
     assert found.rms == pytest.approx(rms(found.per_line))
     for left in range(8):
         rest = np.delete(np.arange(8), left)
         price = grid[np.argmin([rms(p, rest) for p in grid])]
         assert found.left_out[left] == pytest.approx(
-            (CYCLES[left] + price * LINES[left]) / measured[left] - 1, abs=1e-3
+            (CYCLES[left] + price * LINES[left]) / measured[left] - 1, abs=3e-3
         )
-        assert found.low - 0.01 <= price <= found.high + 0.01
+        assert found.low - 0.06 <= price <= found.high + 0.06
 
 
 def test_our_counts_agree_with_those_that_were_given() -> None:
