@@ -7,6 +7,9 @@ import json
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 
+EXPORT_IMAGES = 4
+"""Test images that a .tflite file is tried on in other interpreters."""
+
 
 def profile(context: Context) -> str:
     """latency.csv, code_size.dtmm: every point the scheduler can ask for, measured."""
@@ -57,6 +60,32 @@ def deploy(context: Context) -> str:
         f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(kernels)} convolutions lack "
         "filterlets"
     )
+
+
+def export(context: Context) -> str:
+    """tflite/: the pruned network as standard and as compressed .tflite, and checks.json."""
+    import dataclasses
+    import shutil
+
+    from dtmm.artifact import write_atomic
+    from dtmm.errors import ToolchainError
+    from dtmm.pipeline.export import describe, export_tflite
+    from dtmm.quantization import QuantizedNetwork, quantize_input
+    from dtmm.scheduler import Schedule
+
+    network = files.load(context, "pruned_int8.dtmm", QuantizedNetwork)
+    dataset = context.source.dataset
+    images = quantize_input(network, dataset.to_input(dataset.test_images[:EXPORT_IMAGES]))
+    folder = context.folder.file("tflite")
+    shutil.rmtree(folder, ignore_errors=True)
+    named = dataclasses.replace(network, name=context.config.model.name)
+    try:
+        made = export_tflite(named, folder, images, files.load(context, "schedule.dtmm", Schedule))
+        checks, summary = dict(made.checks), describe(made)
+    except ToolchainError as error:  # no file without the extra: the C project needs none
+        checks, summary = {"not written": str(error)}, str(error)
+    write_atomic(folder / "checks.json", json.dumps(checks, indent=1) + "\n")
+    return summary
 
 
 def run(context: Context) -> str:

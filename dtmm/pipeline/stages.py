@@ -72,6 +72,15 @@ STAGES: tuple[Stage, ...] = (
         runtime=True,
     ),
     Stage(
+        name="export",
+        title="write .tflite files and run them in other people's interpreters",
+        reads=("pruned_int8.dtmm", "schedule.dtmm"),
+        sections=("model", "data"),
+        outputs=("tflite",),
+        function=device_stages.export,
+        runtime=True,
+    ),
+    Stage(
         name="run",
         title="run both networks on the device and compare every byte",
         reads=("dense_deployment.dtmm", "deployment.dtmm"),
@@ -92,6 +101,7 @@ STAGES: tuple[Stage, ...] = (
             "dense_measurement.dtmm",
             "measurement.dtmm",
             "evaluation.json",
+            "tflite",
         ),
         sections=("run", "model", "data", "budget", "device"),
         outputs=("report.json", "report.html"),
