@@ -18,6 +18,15 @@ EXPORT_IMAGES = 2
 """Random ones that a written .tflite file is tried on in other interpreters."""
 
 
+def layout_option() -> click.Option:
+    """How C projects lie."""
+    return click.Option(
+        ["--layout"],
+        type=click.Choice(["cmake", "zephyr", "arduino"]),
+        help="How the C projects lie.  [default: cmake]",
+    )
+
+
 @click.command("import")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -39,6 +48,7 @@ def import_(
     tflite: Path | None,
     images: int,
     as_json: bool,
+    layout: str | None,
 ) -> None:
     """Int8 .tflite MODELS (files or folders) as firmware for the Cortex-M55.
 
@@ -52,7 +62,7 @@ def import_(
         click.echo(f"{path}", err=True)
         imported = import_model(path, find_filterlets, images)
         if out is not None:
-            write_project(imported.packed, out / imported.name)
+            write_project(imported.packed, out / imported.name, layout or "cmake")
         if tflite is not None:
             click.echo(f"  {_export(imported, tflite / imported.name)}", err=True)
         found.append(imported)
@@ -69,6 +79,9 @@ def import_(
         click.echo(f"C projects: {out}")
     if tflite is not None:
         click.echo(f".tflite files: {tflite}")
+
+
+import_.params.append(layout_option())
 
 
 def _export(imported: Imported, folder: Path) -> str:

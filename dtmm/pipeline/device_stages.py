@@ -48,8 +48,9 @@ def deploy(context: Context) -> str:
     ours = plan(pruned, place, kernels)
     files.save(context, "dense_deployment.dtmm", dense_deployment)
     files.save(context, "deployment.dtmm", ours)
-    write_project(dense_deployment, context.folder.file("dense_project"))
-    write_project(ours, context.folder.file("project"))
+    form = context.config.deploy.layout
+    write_project(dense_deployment, context.folder.file("dense_project"), form)
+    write_project(ours, context.folder.file("project"), form)
     sparse = sum(
         bool((pruned.params[op.weight] == 0).all(axis=3).any())
         for op in pruned.ops

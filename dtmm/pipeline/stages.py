@@ -66,7 +66,7 @@ STAGES: tuple[Stage, ...] = (
             "pruned_int8.dtmm",
             "schedule.dtmm",
         ),
-        sections=(),
+        sections=("deploy",),
         outputs=("dense_deployment.dtmm", "deployment.dtmm", "dense_project", "project"),
         function=device_stages.deploy,
         runtime=True,

@@ -13,7 +13,7 @@ from dtmm.storage.dense import Dense, decode_dense, dense_size, encode_dense, en
 from dtmm.storage.formats import FORMATS, Stored, WeightFormat, decode, weight_format
 from dtmm.storage.fwcs import Fwcs, decode_fwcs, encode_fwcs, fwcs_size
 from dtmm.storage.parameters import folded_bias, pack_channel_params
-from dtmm.storage.scratch import dense_scratch, fwcs_scratch, im2col_scratch
+from dtmm.storage.scratch import dense_scratch, depthwise_scratch, fwcs_scratch, im2col_scratch
 from dtmm.storage.stored import StorageSize
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "decode_fwcs",
     "dense_scratch",
     "dense_size",
+    "depthwise_scratch",
     "encode_dense",
     "encode_fwcs",
     "encode_im2col",
