@@ -85,6 +85,25 @@ def test_the_schedule_predicts_the_measurement(report: dict[str, Any]) -> None:
     assert measured["sram"] <= 20 * 1024
 
 
+def test_memory_is_as_planned_or_explained(report: dict[str, Any]) -> None:
+    memory = report["memory"]
+    assert memory["unexplained"] == []
+    for name in ("flash", "sram"):
+        measured = sum(part["measured"] for part in memory["parts"] if part["memory"] == name)
+        assert measured == sum(report["dtmm"][name].values())
+        scheduled = sum(part["scheduled"] for part in memory["parts"] if part["memory"] == name)
+        assert scheduled == pytest.approx(report["schedule"]["predicted"][name])
+        assert memory["agrees"][name] == (abs(measured - scheduled) <= 0.01 * measured)
+
+
+def test_both_scenarios_are_in_the_report(report: dict[str, Any]) -> None:
+    for system in ("dense", "dtmm"):
+        for layer in report[system]["layers"]:
+            assert layer["cached_cycles"] >= layer["cycles"]
+            assert layer["bytes_read"] > 0
+    assert "m55-v2" in report["provenance"]["cached_memory"]
+
+
 def test_every_byte_agrees(report: dict[str, Any], folder: Path) -> None:
     data = load_dataset("digits")
     for prefix in ("dense_", ""):
