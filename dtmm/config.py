@@ -72,9 +72,13 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Dense training. `epochs` over the training set, `batch` images per step, peak rate `lr`."""
+    """Dense training. `epochs` over the training set, `batch` images per step, peak rate `lr`.
+
+    `images_per_epoch`: an epoch is so many training images, drawn anew each time (None: all).
+    """
 
     epochs: int = 14
+    images_per_epoch: Count | None = None
     batch: Count = Count(128)
     lr: float = 0.1
     weight_decay: float = 5e-4

@@ -8,11 +8,13 @@ from pathlib import Path
 from dtmm.data.dataset import Dataset
 from dtmm.data.digits import load_digits
 from dtmm.data.fashion_mnist import load_fashion_mnist
+from dtmm.data.fashion_scenes import load_fashion_scenes
 from dtmm.errors import DataError
 
 DATASETS: Mapping[str, Callable[[Path | None], Dataset]] = {
     "digits": load_digits,
     "fashion_mnist": load_fashion_mnist,
+    "fashion_scenes": load_fashion_scenes,
 }
 
 __all__ = ["DATASETS", "Dataset", "load_dataset"]
