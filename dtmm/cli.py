@@ -18,7 +18,7 @@ from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
-from dtmm.pipeline.stages import STAGES
+from dtmm.pipeline.stages import OWN_RULE_STAGES, STAGES, stages
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -82,7 +82,7 @@ def _stage_verb(stage: str, title: str) -> click.Command:
         from dtmm.pipeline.summary import stage_summary
 
         context = open_run(_config(name, config, overrides, budgets), Progress())
-        run_until(context, STAGES, stage)
+        run_until(context, stages(context.config), stage)
         summary = stage_summary(context, stage)
         if as_json:
             click.echo(json.dumps(summary, indent=1))
@@ -118,7 +118,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
 def _whole_run(config: Config, as_json: bool) -> None:
     context = open_run(config, Progress())
-    run_until(context, STAGES, "report")
+    run_until(context, stages(config), "report")
     report = json.loads(context.folder.file("report.json").read_text())
     if as_json:
         click.echo(json.dumps(report, indent=1))
@@ -192,7 +192,7 @@ def doctor(as_json: bool) -> None:
         sys.exit(1)
 
 
-for _stage in STAGES:
+for _stage in {stage.name: stage for stage in (*STAGES, *OWN_RULE_STAGES)}.values():
     cli.add_command(_stage_verb(_stage.name, _stage.title))
 cli.add_command(cli_scheduler.with_instances(cli.commands["schedule"]))
 cli.add_command(cli_scheduler.solvers)

@@ -99,6 +99,25 @@ class ImportanceConfig:
 
 
 @dataclass(frozen=True)
+class PruneConfig:
+    """The pruning mode (`dtmm.pruning.modes`), and for modes that train before they prune how:
+    `epochs` of `images_per_epoch`, `batch` images per step, peak rate `lr`.
+
+    `mode`: "dtmm" and "structured" are decided by the scheduler (the latter without filterlets),
+    "filterlets", "chip", "patdnn" and "unstructured" by a rule of their own within budget.flash.
+    `patterns`: how many different 4-entry patterns patdnn uses.
+    """
+
+    mode: str = "dtmm"
+    epochs: Count = Count(4)
+    images_per_epoch: Count = Count(15_000)
+    batch: Count = Count(128)
+    lr: float = 0.01
+    patterns: Count = Count(8)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class TableConfig:
     """The latency table's grid: levels per channel group and filterlet levels per layer.
 
@@ -183,6 +202,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     importance: ImportanceConfig = field(default_factory=ImportanceConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
     table: TableConfig = field(default_factory=TableConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

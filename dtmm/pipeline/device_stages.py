@@ -33,15 +33,15 @@ def deploy(context: Context) -> str:
     from dtmm.network.fold import fold
     from dtmm.network.ir import Conv2D, Network
     from dtmm.planning import layout
+    from dtmm.pruning.modes import Pruned
     from dtmm.quantization import QuantizedNetwork
-    from dtmm.scheduler import Schedule
 
     dense = files.load(context, "dense_int8.dtmm", QuantizedNetwork)
     place = layout(fold(files.load(context, "network.dtmm", Network)))
     dense_deployment = plan(dense, place)
     pruned = files.load(context, "pruned_int8.dtmm", QuantizedNetwork)
     place = layout(fold(files.load(context, "tuned.dtmm", Network)))
-    kernels = files.load(context, "schedule.dtmm", Schedule).kernels
+    kernels = files.load(context, "pruned.dtmm", Pruned).kernels
     ours = plan(pruned, place, kernels)
     files.save(context, "dense_deployment.dtmm", dense_deployment)
     files.save(context, "deployment.dtmm", ours)
@@ -54,8 +54,8 @@ def deploy(context: Context) -> str:
     )
     return (
         f"{ours.size.total / 1024:.1f} KiB of weights, index and parameters (dense: "
-        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(kernels)} convolutions lack "
-        "filterlets"
+        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(ours.kernels)} convolutions "
+        "lack filterlets"
     )
 
 

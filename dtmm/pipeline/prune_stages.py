@@ -30,7 +30,7 @@ def importance(context: Context) -> str:
 
 
 def schedule(context: Context) -> str:
-    """problem.dtmm, schedule.dtmm, selection.dtmm: what stays, proven within the gap."""
+    """problem, schedule, selection and pruned.dtmm: what stays, proven within the gap."""
     from dtmm.latency.code_size import CodeSize
     from dtmm.latency.table import LatencyTable
     from dtmm.network.fold import fold
@@ -38,6 +38,8 @@ def schedule(context: Context) -> str:
     from dtmm.pipeline.scheduling import schedule_within_plan
     from dtmm.planning import select
     from dtmm.pruning.importance import Importance
+    from dtmm.pruning.modes import Pruned
+    from dtmm.pruning.removal import remove
 
     source = files.load(context, "network.dtmm", Network)
     scores = files.load(context, "importance.dtmm", Importance)
@@ -46,7 +48,9 @@ def schedule(context: Context) -> str:
     problem, found, rounds = schedule_within_plan(context.config, fold(source), scores, table, code)
     files.save(context, "problem.dtmm", problem)
     files.save(context, "schedule.dtmm", found)
-    files.save(context, "selection.dtmm", select(source, scores, found))
+    selection = select(source, scores, found)
+    files.save(context, "selection.dtmm", selection)
+    files.save(context, "pruned.dtmm", Pruned(remove(source, selection), found.kernels))
     again = f", after {rounds} rounds (the real arena plan broke the SRAM budget)"
     return (
         f"{found.latency / 1e6:.2f} Mcycles, {found.flash / 1024:.1f} KiB flash, "
@@ -55,25 +59,43 @@ def schedule(context: Context) -> str:
     )
 
 
+def prune(context: Context) -> str:
+    """pruned.dtmm: what the rule of prune.mode leaves within budget.flash."""
+    from dtmm.latency.code_size import measure_code_size
+    from dtmm.network.ir import Network
+    from dtmm.pipeline.own_rule import stored_budget
+    from dtmm.pruning.modes import own_rule
+    from dtmm.pruning.modes.base import stored_bytes
+
+    source = files.load(context, "network.dtmm", Network)
+    settings = context.config.prune
+    budget = stored_budget(context.config, source, measure_code_size())
+    with context.progress.bar("steps") as bar:
+        pruned = own_rule(settings.mode)(source, context.source.dataset, budget, settings, bar)
+    files.save(context, "pruned.dtmm", pruned)
+    return f"{settings.mode}: {stored_bytes(pruned):,} of at most {budget:,} B are stored"
+
+
 def finetune(context: Context) -> str:
     """tuned.dtmm: the physically smaller network, fine-tuned with its masks held."""
     from dtmm.network.ir import Network
-    from dtmm.planning import Selection
-    from dtmm.pruning.removal import remove
+    from dtmm.pruning.modes import Pruned
     from dtmm.training.executor import Executor
     from dtmm.training.finetune import finetune as tune
     from dtmm.training.loop import accuracy
+    from dtmm.training.masks import filterlet_masks
 
     source = files.load(context, "network.dtmm", Network)
-    selection = files.load(context, "selection.dtmm", Selection)
+    pruned = files.load(context, "pruned.dtmm", Pruned)
     dataset = context.source.dataset
     with context.progress.bar("steps") as bar:
         tuned = tune(
-            remove(source, selection),
+            pruned.network,
             dataset,
             context.config.finetune,
             teacher=source,
             progress=bar,
+            masks={**filterlet_masks(pruned.network), **pruned.masks},
         )
     files.save(context, "tuned.dtmm", tuned)
     share = accuracy(Executor(tuned), dataset, dataset.test_images, dataset.test_labels)

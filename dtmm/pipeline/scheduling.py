@@ -18,6 +18,9 @@ from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler import Budgets, Problem, Schedule, solve
 
+SCHEDULED_MODES = ("dtmm", "structured")
+"""Values of prune.mode that the scheduler decides; `structured` removes channels alone."""
+
 MOST_ROUNDS = 5
 """How often the SRAM row is tightened before giving up."""
 
@@ -90,7 +93,7 @@ def levels(config: Config) -> Levels:
     grid = config.table
     return Levels(
         grid.channel_levels,
-        grid.filterlet_levels,
+        1 if config.prune.mode == "structured" else grid.filterlet_levels,
         minimum=grid.minimum_channels,
         multiple=grid.channel_multiple,
         pinned=tuple(name.strip() for name in (grid.pinned or "").split(",") if name.strip()),

@@ -1,11 +1,18 @@
-"""The stages of a run, in order: each is one arrow of the architecture's picture."""
+"""The stages of a run, in order: each is one arrow of the architecture's picture.
+
+Two paths lead from the trained network to the pruned one: the scheduler's, and that of a pruning
+mode with a rule of its own. From there on they are the same.
+"""
 
 from __future__ import annotations
 
+from dtmm.config import Config
+from dtmm.errors import ConfigError
 from dtmm.pipeline import device_stages, prune_stages
 from dtmm.pipeline.engine import Stage
+from dtmm.pipeline.scheduling import SCHEDULED_MODES
 
-STAGES: tuple[Stage, ...] = (
+SCHEDULED: tuple[Stage, ...] = (
     Stage(
         name="network",
         title="read the trained network",
@@ -35,15 +42,31 @@ STAGES: tuple[Stage, ...] = (
         name="schedule",
         title="choose every layer's filters and filterlets",
         reads=("network.dtmm", "importance.dtmm", "latency.csv", "code_size.dtmm"),
-        sections=("table", "budget", "schedule"),
-        outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm"),
+        sections=("prune", "table", "budget", "schedule"),
+        outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm", "pruned.dtmm"),
         function=prune_stages.schedule,
         files=("schedule.sensitivity",),
     ),
+)
+
+OWN_RULE: tuple[Stage, ...] = (
+    SCHEDULED[0],
+    Stage(
+        name="prune",
+        title="prune by the rule of prune.mode",
+        reads=("network.dtmm",),
+        sections=("data", "prune", "budget"),
+        outputs=("pruned.dtmm",),
+        function=prune_stages.prune,
+        runtime=True,
+    ),
+)
+
+SHARED: tuple[Stage, ...] = (
     Stage(
         name="finetune",
-        title="remove what the schedule drops and fine-tune what stays",
-        reads=("network.dtmm", "selection.dtmm"),
+        title="fine-tune what pruning left",
+        reads=("network.dtmm", "pruned.dtmm"),
         sections=("data", "finetune"),
         outputs=("tuned.dtmm",),
         function=prune_stages.finetune,
@@ -64,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
             "tuned.dtmm",
             "dense_int8.dtmm",
             "pruned_int8.dtmm",
-            "schedule.dtmm",
+            "pruned.dtmm",
         ),
         sections=(),
         outputs=("dense_deployment.dtmm", "deployment.dtmm", "dense_project", "project"),
@@ -80,21 +103,48 @@ STAGES: tuple[Stage, ...] = (
         function=device_stages.run,
         runtime=True,
     ),
-    Stage(
+)
+
+
+def _report(*more: str) -> Stage:
+    """The last stage; `more`: what only one of the paths leaves."""
+    return Stage(
         name="report",
         title="write the report",
         reads=(
             "network.dtmm",
             "tuned.dtmm",
-            "latency.csv",
-            "schedule.dtmm",
+            *more,
             "deployment.dtmm",
             "dense_measurement.dtmm",
             "measurement.dtmm",
             "evaluation.json",
         ),
-        sections=("run", "model", "data", "budget", "device"),
+        sections=("run", "model", "data", "prune", "budget", "device"),
         outputs=("report.json", "report.html"),
         function=device_stages.report,
-    ),
-)
+    )
+
+
+STAGES = (*SCHEDULED, *SHARED, _report("latency.csv", "schedule.dtmm"))
+"""Of a mode that the scheduler decides."""
+
+OWN_RULE_STAGES = (*OWN_RULE, *SHARED, _report())
+"""Of a mode with a rule of its own."""
+
+
+def stages(config: Config) -> tuple[Stage, ...]:
+    """The stages of a run with these settings.
+
+    Raises:
+        ConfigError: unknown `prune.mode`.
+    """
+    mode = config.prune.mode
+    if mode in SCHEDULED_MODES:
+        return STAGES
+    from dtmm.pruning.modes import OWN_RULE as RULES
+
+    if mode not in RULES:
+        known = ", ".join((*SCHEDULED_MODES, *RULES))
+        raise ConfigError(f"unknown pruning mode prune.mode={mode}; known: {known}")
+    return OWN_RULE_STAGES

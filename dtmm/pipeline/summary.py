@@ -11,6 +11,7 @@ from dtmm.latency.table import LatencyTable
 from dtmm.network.ir import Network
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
+from dtmm.pipeline.scheduling import SCHEDULED_MODES
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
 
@@ -32,8 +33,8 @@ def build_report(context: Context) -> dict[str, Any]:
     dense = files.load(context, "dense_measurement.dtmm", Measurement)
     ours = files.load(context, "measurement.dtmm", Measurement)
     deployment = files.load(context, "deployment.dtmm", Deployment)
-    found = files.load(context, "schedule.dtmm", Schedule)
-    table = LatencyTable.load(context.folder.file("latency.csv"))
+    scheduled = config.prune.mode in SCHEDULED_MODES
+    table = LatencyTable.load(context.folder.file("latency.csv")) if scheduled else None
     evaluation = json.loads(context.folder.file("evaluation.json").read_text())
     dataset = context.source.dataset
     return {
@@ -46,15 +47,15 @@ def build_report(context: Context) -> dict[str, Any]:
         "dense": _system(dense, evaluation["dense"]["accuracy"], config.device.clock_mhz),
         "dtmm": _system(ours, evaluation["dtmm"]["accuracy"], config.device.clock_mhz),
         "bit_exact": all(system["bit_exact"] for system in evaluation.values()),
-        "schedule": _schedule(context, found, ours),
-        "layers": _layers(context, found),
+        "mode": config.prune.mode,
+        "schedule": _schedule(context, ours) if scheduled else None,
+        "layers": _layers(context, deployment.kernels),
         "memory": {"steps": _memory(deployment)},
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
             "dataset_sha256": dataset.hash,
-            "latency_table": f"{len(table.costs)} points, {table.provenance['patterns']}, "
-            f"seed {table.provenance['pattern_seed']}",
+            "latency_table": None if table is None else _of_table(table),
             "counted_images": ours.counted_images,
         },
         "stage_seconds": {
@@ -78,7 +79,13 @@ def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[st
     }
 
 
-def _schedule(context: Context, found: Schedule, measured: Measurement) -> dict[str, Any]:
+def _of_table(table: LatencyTable) -> str:
+    about = table.provenance
+    return f"{len(table.costs)} points, {about['patterns']}, seed {about['pattern_seed']}"
+
+
+def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
+    found = files.load(context, "schedule.dtmm", Schedule)
     budget = context.config.budget
     return {
         "objective": found.objective,
@@ -98,13 +105,13 @@ def _schedule(context: Context, found: Schedule, measured: Measurement) -> dict[
     }
 
 
-def _layers(context: Context, found: Schedule) -> list[dict[str, Any]]:
+def _layers(context: Context, kernels: Mapping[str, str]) -> list[dict[str, Any]]:
     before = files.load(context, "network.dtmm", Network)
     after = files.load(context, "tuned.dtmm", Network)
     return [
         {
             "name": counts.name,
-            "kernel": found.kernels[counts.name],
+            "kernel": kernels[counts.name],
             "channels": counts.original_channels,
             "channels_kept": counts.channels,
             "filterlets": counts.original_filterlets,

@@ -56,8 +56,11 @@ def layer_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]
 
 
 def schedule_line(report: Mapping[str, Any]) -> str:
-    """One sentence on how the schedule was found and how good it provably is."""
+    """One sentence on how the schedule was found and how good it provably is; or on the mode that
+    had none."""
     schedule = report["schedule"]
+    if schedule is None:
+        return f"pruned by the rule of prune.mode={report['mode']}, without a schedule"
     return (
         f"schedule: {schedule['objective']:,.0f} cycles predicted, bound {schedule['bound']:,.0f}, "
         f"gap {100 * schedule['gap']:.4f} % ({schedule['status']}, {schedule['solver']}, "

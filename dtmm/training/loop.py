@@ -152,3 +152,17 @@ def accuracy(
         logits = module(to_tensor(dataset.to_input(images[start : start + batch])))
         right += int((logits.argmax(1).numpy() == labels[start : start + batch]).sum())
     return right / len(labels)
+
+
+@torch.no_grad()
+def mean_loss(
+    module: nn.Module, dataset: Dataset, images: Images, labels: Labels, batch: int = 500
+) -> float:
+    """Mean cross-entropy (nats) of the module, in eval mode, on [N, H, W, C] uint8 images."""
+    module.eval()
+    total = 0.0
+    for start in range(0, len(labels), batch):
+        logits = module(to_tensor(dataset.to_input(images[start : start + batch])))
+        wanted = torch.from_numpy(labels[start : start + batch])
+        total += float(F.cross_entropy(logits.float(), wanted, reduction="sum"))
+    return total / len(labels)
