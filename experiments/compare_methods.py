@@ -2,27 +2,24 @@
 
 Every cell is a trained network, pruned by one method to a share of the dense int8 network's flash,
 fine-tuned, quantized, and measured from one ELF on the simulated Cortex-M55 (experiments.methods).
-Cells are kept as they finish and a rerun makes only what is missing; what is missing is named.
+A cell stands in the table when it is finished; a run can be stopped at any time and a rerun makes
+only what is missing. The summary names what is.
 
-    python -m experiments.compare_methods                    the plan, cell by cell
-    python -m experiments.compare_methods --minutes 60       no new cell after an hour
-    python -m experiments.compare_methods --summary --json   at matched accuracy, beside the paper
-    python -m experiments.compare_methods --quick            a tiny network on digits
+    python -m experiments.compare_methods [--quick] [--figures-only] [--out FOLDER]
+    python -m experiments.compare_methods --summary [--json]     at matched accuracy
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
-import matplotlib.style
-import numpy as np
+import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -32,12 +29,11 @@ from dtmm.device.provenance import git_commit
 from dtmm.errors import DtmmError
 from dtmm.sweep import InProcessExecutor, run_sweep
 from dtmm.table import read_table, to_latex, write_table
-from experiments import STYLE, methods
+from experiments import methods
+from experiments.experiment import QUICK_RESULTS, RESULTS, Experiment, Job, save_figure
 from experiments.matched import DENSE, PAPER, Comparison, paired
 
 NAME = "compare_methods"
-RESULTS = Path(__file__).with_name("results")
-QUICK_RESULTS = Path("runs/experiments")
 WORK = Path("runs/compare_methods")
 OURS = "dtmm"
 LABELS = {
@@ -78,9 +74,9 @@ class Plan:
 
 FULL = Plan(
     tasks=(("fashion_mnist", "resnet12"), ("fashion_scenes", "resnet12")),
-    shares=(0.2, 0.1, 0.3),
+    shares=(0.1, 0.2, 0.3),
     seeds=(0, 1, 2),
-    tuning={"epochs": 3, "images_per_epoch": 8192, "batch": 128},
+    tuning={"epochs": 2, "images_per_epoch": 8192, "batch": 128},
     test_images=4000,
 )
 QUICK = Plan(
@@ -92,67 +88,66 @@ QUICK = Plan(
 )
 
 
-def run(plan: Plan, work: Path, until: float) -> None:
-    """Measure missing cells; starts none after `until` (time.monotonic)."""
+def run(job: Job) -> None:
+    """Measure the missing cells."""
+    plan = QUICK if job.quick else FULL
+    work = job.folder / f"{NAME}_work" if job.quick else WORK
     for (task, model), cells in itertools.groupby(plan.cells(), lambda c: (c["task"], c["model"])):
-        dense = _evaluate(plan, work, task=task, model=model, method=DENSE, share=1.0, seed=0)
-        if dense is None:
-            return
-        for each in cells:
-            if time.monotonic() > until:
-                return
-            flash = round(each["share"] * dense["flash"])
-            began = time.monotonic()
-            found = _evaluate(plan, work, **each, flash=flash, code=dense["flash_code"])
-            if found is not None and time.monotonic() - began > 1:
-                shown = f"{100 * found['accuracy']:.2f} %" if "accuracy" in found else "infeasible"
-                click.echo(
-                    f"{task} {model} {each['method']} {each['share']:g} seed {each['seed']}: "
-                    f"{shown} ({time.monotonic() - began:.0f} s)",
-                    err=True,
-                )
+        store = Cells(plan, work, job.folder / f"{NAME}.csv")
+        dense = store.evaluate(task=task, model=model, method=DENSE, share=1.0, seed=0)
+        if dense is not None:
+            for each in cells:
+                flash = round(each["share"] * dense["flash"])
+                store.evaluate(**each, flash=flash, code=dense["flash_code"])
 
 
-def _evaluate(plan: Plan, work: Path, **point: Any) -> dict[str, Any] | None:
-    """A cell's result from the store or measured now; None, and a line, where it fails."""
-    whole = {
-        **point,
-        "work": str(work),
-        "tuning": dict(plan.tuning),
-        "test_images": plan.test_images,
-    }
-    try:
-        found: dict[str, Any] = run_sweep(
-            methods.cell, [whole], work / "cells.jsonl", InProcessExecutor()
-        )[0]
-    except DtmmError as error:
-        click.echo(f"{point}: {error}", err=True)
-        return None
-    row = {key: point[key] for key in KEYS} | found
-    _keep(row, plan, work)
-    return found
+@dataclass(frozen=True)
+class Cells:
+    """Evaluates cells; results stay in `work`, the table is rewritten after each."""
 
+    plan: Plan
+    work: Path
+    table: Path
 
-def _keep(row: dict[str, Any], plan: Plan, work: Path) -> None:
-    """Add or replace a cell in the table of the work folder."""
-    path = work / f"{NAME}.csv"
-    provenance = row.pop("provenance", {})
-    rows = pd.DataFrame([row])
-    if path.is_file():
-        old, before = read_cells(path)
-        same = (old[KEYS] == pd.Series(row)[KEYS]).all(axis=1)
-        rows = pd.concat([old[~same], rows], ignore_index=True)
-        provenance = provenance or before
-    about = {
-        "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
-        "dtmm": dtmm.__version__,
-        "tuning": json.dumps(dict(plan.tuning)).replace(":", " ="),
-        "test_images": f"the first {plan.test_images}",
-        "unit": "flash, sram in bytes; cycles, instructions of one inference; accuracy a share; "
-        "right base64 of one bit per test image",
-    }
-    write_table(path, rows, {**provenance, **about})
+    def evaluate(self, **point: Any) -> dict[str, Any] | None:
+        """A cell's result; None, and a line on stderr, where it failed."""
+        whole = {
+            **point,
+            "work": str(self.work),
+            "tuning": dict(self.plan.tuning),
+            "test_images": self.plan.test_images,
+        }
+        name = " ".join(str(point[key]) for key in KEYS)
+        store = self.work / "cells.jsonl"
+        try:
+            found: dict[str, Any] = run_sweep(methods.cell, [whole], store, InProcessExecutor())[0]
+        except DtmmError as error:
+            click.echo(f"{name}: {error}", err=True)
+            return None
+        accuracy = f", {100 * found['accuracy']:.2f} %" if "accuracy" in found else ""
+        click.echo(f"{name}: {found['status']}{accuracy}", err=True)
+        self._keep({key: point[key] for key in KEYS} | found)
+        return found
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        """Add the cell to the table, or replace it."""
+        provenance = row.pop("provenance", {})
+        rows = pd.DataFrame([row])
+        if self.table.is_file():
+            old, before = read_cells(self.table)
+            same = (old[KEYS] == pd.Series(row)[KEYS]).all(axis=1)
+            rows = pd.concat([old[~same], rows], ignore_index=True)
+            provenance = provenance or before
+        about = {
+            "experiment": f"experiments.{NAME}",
+            "commit": git_commit(Path(__file__).parent) or "unknown",
+            "dtmm": dtmm.__version__,
+            "tuning": ", ".join(f"{key} {value}" for key, value in self.plan.tuning.items()),
+            "test_images": f"the first {self.plan.test_images}",
+            "unit": "flash, sram in bytes; cycles, instructions of one inference; accuracy a "
+            "share; right base64 of one bit per test image",
+        }
+        write_table(self.table, rows, {**provenance, **about})
 
 
 def read_cells(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -188,17 +183,13 @@ def summary(plan: Plan, cells: pd.DataFrame) -> dict[str, Any]:
             for rival in methods.METHODS:
                 if rival == OURS:
                     continue
-                there = {OURS, rival} <= set(comparison.methods)
-                entry[f"{name}_vs_{rival}"] = (
-                    comparison.versus(metric, OURS, rival) if there else None
-                )
+                entry[f"{name}_vs_{rival}"] = comparison.versus(metric, OURS, rival)
         found["tasks"][f"{task} {model}"] = entry
     return found
 
 
 def draw(cells: pd.DataFrame) -> Figure:
     """Accuracy against flash and against latency, a row per task, a line per method."""
-    cells = cells[cells["status"] == "measured"]
     tasks = list(dict.fromkeys(zip(cells["task"], cells["model"], strict=True)))
     figure = Figure(figsize=(7.0, 2.5 * len(tasks)))
     panels = figure.subplots(len(tasks), 2, squeeze=False, sharey="row")
@@ -229,14 +220,11 @@ def draw(cells: pd.DataFrame) -> Figure:
     return figure
 
 
-def make_figures(folder: Path) -> None:
-    """The figure (PDF, PNG), the LaTeX table and the paired tests, from the CSV alone."""
+def draw_all(folder: Path) -> None:
+    """The figure, the LaTeX table and the paired tests, from the table of cells alone."""
     cells, provenance = read_cells(folder / f"{NAME}.csv")
-    with matplotlib.style.context(STYLE):
-        figure = draw(cells)
-        figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / f"{NAME}.png", dpi=300)
     measured = cells[cells["status"] == "measured"]
+    save_figure(draw(measured), folder, NAME)
     tests = [
         paired(rows, OURS).assign(task=task, model=model)
         for (task, model), rows in measured.groupby(["task", "model"], sort=False)
@@ -269,64 +257,58 @@ def latex(cells: pd.DataFrame) -> str:
     return to_latex(table, "Pruning methods at equal flash.", "tab:compare-methods", digits)
 
 
-@click.command(help=__doc__.splitlines()[0])
-@click.option("--quick", is_flag=True, help="A tiny network on digits, one size.")
-@click.option("--minutes", type=float, default=np.inf, help="Begin no cell after so many.")
-@click.option("--figures-only", is_flag=True, help="Draw the CSV that is there.")
-@click.option("--summary", "only_summary", is_flag=True, help="Print sizes at matched accuracy.")
-@click.option("--json", "as_json", is_flag=True, help="With --summary: as JSON.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; "
-    f"with --quick {QUICK_RESULTS}, so that committed results stay]",
-)
-def main(
-    quick: bool,
-    minutes: float,
-    figures_only: bool,
-    only_summary: bool,
-    as_json: bool,
-    out: Path | None,
-) -> None:
-    """Command line."""
-    plan, folder = (QUICK, QUICK_RESULTS) if quick else (FULL, RESULTS)
-    folder = out or folder
-    try:
-        if not (figures_only or only_summary):
-            work = folder / f"{NAME}_work" if quick else WORK
-            run(plan, work, time.monotonic() + 60 * minutes)
-            table, provenance = read_cells(work / f"{NAME}.csv")
-            write_table(folder / f"{NAME}.csv", table, provenance)
-        if only_summary:
-            _print_summary(summary(plan, read_cells(folder / f"{NAME}.csv")[0]), as_json)
-            return
-        make_figures(folder)
-    except DtmmError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"{folder / NAME}.csv, .pdf, .png, .tex, {NAME}_paired.csv")
-
-
-def _print_summary(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-        return
+def print_summary(found: Mapping[str, Any]) -> None:
+    """The summary for people."""
     for task, entry in found["tasks"].items():
         click.echo(f"{task}: dense {100 * entry['dense_accuracy']:.2f} %, seeds {entry['seeds']}")
         for name, value in entry.items():
             if "_vs_" not in name:
                 continue
             paper = f", paper {PAPER[name]:+.2f} %" if name in PAPER else ""
-            shown = (
-                "no cells"
-                if value is None
-                else f"{value['percent']:+.2f} % [{value['low']:+.2f}, {value['high']:+.2f}]"
-            )
+            shown = "no cells"
+            if value is not None:
+                shown = f"{value['percent']:+.2f} % [{value['low']:+.2f}, {value['high']:+.2f}]"
             click.echo(f"  {name}: {shown}{paper}")
     click.echo(f"missing: {len(found['missing'])} cells")
     for line in found["missing"]:
         click.echo(f"  {line}")
 
+
+EXPERIMENT = Experiment(
+    NAME, __doc__, run, draw_all, quick="A tiny network on digits, one size, seconds of tuning."
+)
+
+
+def command() -> click.Command:
+    """The common command line, and `--summary`."""
+    common = EXPERIMENT.command()
+    measure = common.callback
+    assert measure is not None
+
+    def main(summarise: bool, as_json: bool, quick: bool, out: Path | None, **rest: Any) -> None:
+        if not summarise:
+            measure(quick=quick, out=out, **rest)
+            return
+        folder = out or (QUICK_RESULTS if quick else RESULTS)
+        try:
+            cells, _ = read_cells(folder / f"{NAME}.csv")
+            found = summary(QUICK if quick else FULL, cells)
+        except DtmmError as error:
+            raise click.ClickException(str(error)) from None
+        if as_json:
+            click.echo(json.dumps(found, indent=1))
+        else:
+            print_summary(found)
+
+    text = "Print sizes and latencies at matched accuracy, of the table that is there."
+    options = [
+        click.Option(["--summary", "summarise"], is_flag=True, help=text),
+        click.Option(["--json", "as_json"], is_flag=True, help="With --summary: as JSON."),
+    ]
+    return click.Command(NAME, callback=main, params=[*common.params, *options], help=common.help)
+
+
+main = command()
 
 if __name__ == "__main__":
     main()

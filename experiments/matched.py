@@ -12,7 +12,6 @@ every method, and of the seeds where there are several.
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from scipy.stats import binomtest
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 DENSE = "dense"
 TOLERANCE = 0.01
@@ -80,55 +80,76 @@ class Comparison:
     def __init__(self, cells: pd.DataFrame) -> None:
         self.cells = cells.reset_index(drop=True)
         self.bits = right_bits(self.cells)
-        self.dense = int(np.flatnonzero(self.cells["method"] == DENSE)[0])
+        self.accuracy = self.bits.mean(axis=1)
+        self.seeds = np.unique(self.cells["seed"].to_numpy())
+        rows = {name: each.index.to_numpy() for name, each in self.cells.groupby("method")}
+        self._dense = int(rows.pop(DENSE)[0])
+        shares = self.cells["share"].to_numpy()
+        self._points = {
+            name: [index[shares[index] == share] for share in np.unique(shares[index])]
+            for name, index in rows.items()
+        }
 
     @property
     def methods(self) -> list[str]:
-        """All but dense, in order."""
-        return [name for name in dict.fromkeys(self.cells["method"]) if name != DENSE]
+        """All but dense."""
+        return list(self._points)
 
-    def needs(self, metric: str, accuracy: Floats, seeds: Mapping[int, int]) -> dict[str, Need]:
-        """What every method needs, given each cell's accuracy and how often each seed counts."""
-        target = accuracy[self.dense] - TOLERANCE
-        dense_size = float(self.cells[metric][self.dense])
-        found = {}
-        for method in self.methods:
-            rows = self.cells[self.cells["method"] == method]
-            points = []
-            for _, each in rows.groupby("share"):
-                weights = np.array([seeds.get(int(seed), 0) for seed in each["seed"]])
-                if weights.any():
-                    size = np.average(each[metric], weights=weights)
-                    points.append((size, np.average(accuracy[each.index], weights=weights)))
-            points = [*sorted(points), (dense_size, accuracy[self.dense])]
-            sizes, accuracies = np.array(points).T
-            found[method] = need(sizes, accuracies, target)
-        return found
+    def need(
+        self, method: str, metric: str, accuracy: Floats | None = None, times: Ints | None = None
+    ) -> Need | None:
+        """What a method needs to come within TOLERANCE of the dense network.
 
-    def versus(self, metric: str, ours: str, rival: str, seed: int = 0) -> dict[str, Any]:
-        """By how many percent we need more (+) or less (-) than the rival at matched accuracy."""
-        names = sorted({int(s) for s in self.cells["seed"]})
-        plain = self.needs(metric, self.bits.mean(axis=1), dict.fromkeys(names, 1))
+        Args:
+            accuracy: [cells], None: the measured ones.
+            times: how often each of `seeds` counts, None: once. None is returned where none that
+                counts has a cell.
+        """
+        accuracy = self.accuracy if accuracy is None else accuracy
+        times = np.ones(len(self.seeds), np.int64) if times is None else times
+        values = self.cells[metric].to_numpy(dtype=np.float64)
+        weights = times[np.searchsorted(self.seeds, self.cells["seed"].to_numpy())]
+        points = [
+            (np.average(values[rows], weights=weights[rows]),
+             np.average(accuracy[rows], weights=weights[rows]))
+            for rows in self._points[method]
+            if weights[rows].any()
+        ]  # fmt: skip
+        if not points:
+            return None
+        dense = (values[self._dense], accuracy[self._dense])
+        sizes, accuracies = np.array([*sorted(points), dense]).T
+        return need(sizes, accuracies, accuracy[self._dense] - TOLERANCE)
+
+    def versus(self, metric: str, ours: str, rival: str, seed: int = 0) -> dict[str, Any] | None:
+        """By how many percent we need more (+) or less (-) than the rival at matched accuracy.
+
+        None where one of the two has no cell.
+        """
+        if not {ours, rival} <= self._points.keys():
+            return None
+        mine, theirs = self.need(ours, metric), self.need(rival, metric)
+        assert mine is not None and theirs is not None
         rng = np.random.default_rng(seed)
-        samples = []
         images = self.bits.shape[1]
+        samples = []
         for _ in range(SAMPLES):
-            times = rng.multinomial(images, np.full(images, 1 / images))
-            drawn = rng.choice(names, len(names))
-            seeds = {name: int((drawn == name).sum()) for name in names}
-            sample = self.needs(metric, self.bits @ times / images, seeds)
-            if ours in sample and rival in sample:
-                samples.append(_percent(sample[ours], sample[rival]))
+            drawn = rng.multinomial(images, np.full(images, 1 / images))
+            times = rng.multinomial(len(self.seeds), np.full(len(self.seeds), 1 / len(self.seeds)))
+            accuracy = self.bits @ drawn / images
+            pair = [self.need(name, metric, accuracy, times) for name in (ours, rival)]
+            if pair[0] is not None and pair[1] is not None:
+                samples.append(_percent(pair[0], pair[1]))
         tail = 50 * (1 - CONFIDENCE)
         low, high = np.percentile(samples, [tail, 100 - tail])
         return {
-            "percent": round(_percent(plain[ours], plain[rival]), 2),
+            "percent": round(_percent(mine, theirs), 2),
             "low": round(float(low), 2),
             "high": round(float(high), 2),
-            "ours": round(plain[ours].value),
-            "ours_is_upper_bound": plain[ours].bound,
-            "rival": round(plain[rival].value),
-            "rival_is_upper_bound": plain[rival].bound,
+            "ours": round(mine.value),
+            "ours_is_upper_bound": mine.bound,
+            "rival": round(theirs.value),
+            "rival_is_upper_bound": theirs.bound,
         }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dtmm.pruning.sensitivity_measure import measure_sensitivity
 
 from dtmm.config import Count, FinetuneConfig, ImportanceConfig, PruneConfig, SensitivityConfig
 from dtmm.data import Dataset, load_dataset
@@ -28,6 +29,7 @@ from dtmm.latency.table import LatencyTable
 from dtmm.models import build_model, load_checkpoint, shipped_checkpoint
 from dtmm.network.fold import fold
 from dtmm.network.ir import Network
+from dtmm.pipeline.reranking import rerank
 from dtmm.pipeline.source import capture
 from dtmm.planning import Levels, formulate, layout, required_points, select
 from dtmm.planning.loss import LossModel
@@ -36,21 +38,18 @@ from dtmm.pruning.importance import Importance
 from dtmm.pruning.modes import OWN_RULE, Pruned
 from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
-from dtmm.pruning.sensitivity_measure import measure_sensitivity
 from dtmm.quantization import quantize, quantize_input
 from dtmm.quantization import run as run_reference
 from dtmm.scheduler import Budgets, Objective, Problem, Schedule, solve
 from dtmm.scheduler.pool import pool
-from dtmm.training.calibrate import activation_ranges, reestimate_batch_norm
-from dtmm.training.executor import Executor
+from dtmm.training.calibrate import activation_ranges
 from dtmm.training.finetune import finetune
-from dtmm.training.loop import mean_loss
 from dtmm.training.masks import filterlet_masks
 
-LEVELS = Levels(channels=8, filterlets=8)
+LEVELS = Levels(channels=5, filterlets=4)
 FILTERS_ONLY = dataclasses.replace(LEVELS, filterlets=1)
 CALIBRATION_IMAGES = 512
-JUDGED_IMAGES = 2048
+JUDGED_IMAGES = 1024
 """Training images on which schedules are compared before fine-tuning."""
 COMPARED_IMAGES = 2
 """Test images whose output bytes on the device are compared with the integer reference's."""
@@ -188,9 +187,10 @@ def schedule(task: Task, how: Scheduled, flash: int) -> Schedule:
     if not how.measured:
         return solve(fast)
     candidates = (least, *pool(fast, POOL, DIFFER).schedules)
+    store = task.work / f"{task.model}_{task.name}_pool.jsonl"
     scores = _importance(task, how.criterion)
-    losses = [_measured_loss(task, scores, each) for each in candidates]
-    return candidates[int(np.argmin(losses))]
+    ranking = rerank(task.network, scores, candidates, task.dataset, JUDGED_IMAGES, store)
+    return candidates[int(ranking["taken"].to_numpy().argmax())]
 
 
 def formulate_task(task: Task, how: Scheduled, flash: int) -> Problem:
@@ -237,13 +237,6 @@ def _losses(task: Task, how: Scheduled) -> LossModel:
         task.work / f"{task.model}_{task.name}_sensitivity.jsonl",
     )
     return loss_model("measured", curves)
-
-
-def _measured_loss(task: Task, scores: Importance, found: Schedule) -> float:
-    network = remove(task.network, select(task.network, scores, found))
-    executor = Executor(reestimate_batch_norm(network, task.dataset, JUDGED_IMAGES))
-    images = task.dataset.train_images[:JUDGED_IMAGES]
-    return mean_loss(executor, task.dataset, images, task.dataset.train_labels[:JUDGED_IMAGES])
 
 
 def measure(task: Task, pruned: Pruned, test_images: int) -> dict[str, Any]:

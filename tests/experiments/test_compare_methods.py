@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from experiments import compare_methods, methods
 from experiments.compare_methods import QUICK, Plan, main, missing, read_cells, summary
+from experiments.experiment import Job
 from experiments.matched import Comparison, Need, need, paired, right_bits
 
 IMAGES = 400
@@ -65,25 +66,32 @@ def test_a_curve_is_read_where_it_first_reaches_the_target() -> None:
 
 def test_needs_at_matched_accuracy(cells: pd.DataFrame) -> None:
     comparison = Comparison(cells)
-    found = comparison.needs("flash", comparison.bits.mean(axis=1), {0: 1})
-    assert found["dtmm"].value == pytest.approx(1000)
-    assert found["chip"].value == pytest.approx(2000)
-    assert found["patdnn"] == Need(1500.0, bound=True)
+    assert comparison.need("dtmm", "flash") == Need(pytest.approx(1000), bound=False)
+    assert comparison.need("chip", "flash") == Need(pytest.approx(2000), bound=False)
+    assert comparison.need("patdnn", "flash") == Need(1500.0, bound=True)
     result = comparison.versus("cycles", "dtmm", "chip")
+    assert result is not None
     assert result["percent"] == pytest.approx(-50, abs=0.01)
     assert result["low"] <= result["percent"] <= result["high"]
-    assert comparison.versus("flash", "dtmm", "patdnn")["rival_is_upper_bound"]
+    other = comparison.versus("flash", "dtmm", "patdnn")
+    assert other is not None and other["rival_is_upper_bound"]
+    assert comparison.versus("flash", "dtmm", "stripe") is None
 
 
 def test_accuracies_are_averaged_over_seeds(cells: pd.DataFrame) -> None:
     """A second seed of CHIP, four images better at 1000 bytes: it then needs less."""
-    more = pd.DataFrame([row("chip", 0.1, 1000, right(354), 1), row("dtmm", 0.1, 500, right(320), 1),
-                         row("dtmm", 0.2, 1000, right(356), 1),
-                         row("chip", 0.3, 4000, right(362), 1)])  # fmt: skip
+    again = [
+        row("chip", 0.1, 1000, right(354), 1),
+        row("chip", 0.3, 4000, right(362), 1),
+        row("dtmm", 0.1, 500, right(320), 1),
+        row("dtmm", 0.2, 1000, right(356), 1),
+    ]
+    more = pd.DataFrame(again)
     comparison = Comparison(pd.concat([cells, more], ignore_index=True))
-    found = comparison.needs("flash", comparison.bits.mean(axis=1), {0: 1, 1: 1})
     expected = need(np.array([1000.0, 4000.0]), np.array([352, 362]) / IMAGES, 356 / IMAGES)
-    assert found["chip"].value == pytest.approx(expected.value)
+    assert comparison.need("chip", "flash") == Need(pytest.approx(expected.value), bound=False)
+    first = comparison.need("chip", "flash", times=np.array([1, 0]))
+    assert first == Need(pytest.approx(2000), bound=False)
 
 
 def test_paired_test_is_mcnemars() -> None:
@@ -163,11 +171,13 @@ def test_a_failing_cell_is_named_and_the_others_go_on(
     def fake(method: str, **_: object) -> dict:
         if method == "chip":
             raise methods.MeasurementError("the device is on fire")
-        bits = row(method, 1, 100, right(10))
-        return {key: bits[key] for key in ("status", "images", "accuracy", "flash", "cycles", "right")} | {"flash_code": 1}  # fmt: skip
+        made = row(method, 1, 100, right(10))
+        return {key: made[key] for key in made if key not in compare_methods.KEYS} | {
+            "flash_code": 1
+        }
 
     monkeypatch.setattr(methods, "cell", fake)
-    compare_methods.run(QUICK, tmp_path, until=float("inf"))
+    compare_methods.run(Job(tmp_path, quick=True))
     cells, _ = read_cells(tmp_path / "compare_methods.csv")
     assert set(cells["method"]) == {"dense", *methods.METHODS} - {"chip"}
     assert "the device is on fire" in capsys.readouterr().err
