@@ -88,6 +88,7 @@ def finetune(context: Context) -> str:
     source = files.load(context, "network.dtmm", Network)
     pruned = files.load(context, "pruned.dtmm", Pruned)
     dataset = context.source.dataset
+    checkpoint = context.folder.file("finetune.pt")  # a killed run goes on from here
     with context.progress.bar("steps") as bar:
         tuned = tune(
             pruned.network,
@@ -96,8 +97,10 @@ def finetune(context: Context) -> str:
             teacher=source,
             progress=bar,
             masks={**filterlet_masks(pruned.network), **pruned.masks},
+            checkpoint=checkpoint,
         )
     files.save(context, "tuned.dtmm", tuned)
+    checkpoint.unlink(missing_ok=True)
     share = accuracy(Executor(tuned), dataset, dataset.test_images, dataset.test_labels)
     return f"{100 * share:.2f} % test accuracy in float"
 
