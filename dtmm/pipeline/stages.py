@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dtmm.pipeline import device_stages, prune_stages
 from dtmm.pipeline.engine import Stage
+from dtmm.pipeline.scheduling import measures_sensitivity
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -23,6 +24,15 @@ STAGES: tuple[Stage, ...] = (
         function=prune_stages.importance,
     ),
     Stage(
+        name="sensitivity",
+        title="measure what pruning each layer alone costs",
+        reads=("network.dtmm", "importance.dtmm"),
+        sections=("data", "table", "sensitivity"),
+        outputs=("sensitivity.csv",),
+        function=prune_stages.sensitivity,
+        needed=measures_sensitivity,
+    ),
+    Stage(
         name="profile",
         title="measure the latency table on the device",
         reads=("network.dtmm",),
@@ -34,9 +44,15 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="schedule",
         title="choose every layer's filters and filterlets",
-        reads=("network.dtmm", "importance.dtmm", "latency.csv", "code_size.dtmm"),
-        sections=("table", "budget", "schedule"),
-        outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm"),
+        reads=(
+            "network.dtmm",
+            "importance.dtmm",
+            "sensitivity.csv",
+            "latency.csv",
+            "code_size.dtmm",
+        ),
+        sections=("data", "table", "budget", "schedule"),
+        outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm", "pool.csv"),
         function=prune_stages.schedule,
         files=("schedule.sensitivity",),
     ),
@@ -88,6 +104,7 @@ STAGES: tuple[Stage, ...] = (
             "tuned.dtmm",
             "latency.csv",
             "schedule.dtmm",
+            "pool.csv",
             "deployment.dtmm",
             "dense_measurement.dtmm",
             "measurement.dtmm",
