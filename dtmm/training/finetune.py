@@ -13,6 +13,7 @@ from dtmm.network.ir import Network
 from dtmm.training.calibrate import reestimate_batch_norm
 from dtmm.training.executor import Executor
 from dtmm.training.loop import LoopConfig, Loss, cross_entropy, train
+from dtmm.training.masks import Masks
 
 
 def finetune(
@@ -21,6 +22,7 @@ def finetune(
     config: FinetuneConfig,
     teacher: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
+    masks: Masks | None = None,
 ) -> Network:
     """Trains what pruning left; filterlets that are exactly zero stay exactly zero.
 
@@ -32,11 +34,12 @@ def finetune(
         config: with 0 epochs only batch normalization is re-estimated.
         teacher: the dense network; `config.distill` is its share of the loss.
         progress: called with (steps done, steps in all).
+        masks: weights that stay, where they are not whole filterlets (`dtmm.training.masks`).
 
     Raises:
         UnsupportedError: the network has several inputs or outputs.
     """
-    executor = Executor(reestimate_batch_norm(network, dataset, seed=config.seed))
+    executor = Executor(reestimate_batch_norm(network, dataset, seed=config.seed), masks)
     loop = LoopConfig(
         epochs=config.epochs,
         images_per_epoch=config.images_per_epoch,
