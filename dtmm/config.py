@@ -137,6 +137,17 @@ class TableConfig:
 
 
 @dataclass(frozen=True)
+class SensitivityConfig:
+    """How the losses of pruning one unit alone are measured: at most `points` kept counts per
+    channel group and convolution, on `images` training images in batches of `batch`."""
+
+    points: Count = Count(5)
+    images: Count = Count(512)
+    batch: Count = Count(256)
+    seed: int = 1
+
+
+@dataclass(frozen=True)
 class BudgetConfig:
     """Upper limits of flash and SRAM (bytes) and of the estimated loss increase (nats).
 
@@ -153,8 +164,14 @@ class BudgetConfig:
 class ScheduleConfig:
     """The solver, the relative gap it must prove, and its time limit (seconds).
 
-    `loss_model`: "scores" sums the importance scores; "measured" and "calibrated" also need
-    `sensitivity`, a CSV of measured losses (`dtmm.planning.sensitivity`).
+    `loss_model`: "scores" sums the importance scores; "measured" and "calibrated" use measured
+    losses of pruning one unit alone: those of the stage `sensitivity`, or the CSV file that
+    `sensitivity` names (`dtmm.planning.sensitivity`).
+
+    `pool`: so many best schedules are candidates, any two decided differently in `pool_differ`
+    groups and layers, none slower than the best by more than `pool_slack`; the one whose loss is
+    the lowest, measured on `pool_images` training images after batch normalization is re-estimated,
+    is fine-tuned. 1 takes the best schedule unseen, as does a solver that finds only one.
     """
 
     solver: str = "highs"
@@ -162,6 +179,10 @@ class ScheduleConfig:
     time_limit_s: Positive = Positive(120.0)
     loss_model: str = "scores"
     sensitivity: str | None = None
+    pool: Count = Count(8)
+    pool_differ: Count = Count(3)
+    pool_slack: Share = Share(0.05)
+    pool_images: Count = Count(1024)
 
 
 @dataclass(frozen=True)
@@ -225,6 +246,7 @@ class Config:
     importance: ImportanceConfig = field(default_factory=ImportanceConfig)
     prune: PruneConfig = field(default_factory=PruneConfig)
     table: TableConfig = field(default_factory=TableConfig)
+    sensitivity: SensitivityConfig = field(default_factory=SensitivityConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)

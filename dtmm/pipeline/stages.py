@@ -10,7 +10,7 @@ from dtmm.config import Config
 from dtmm.errors import ConfigError
 from dtmm.pipeline import device_stages, prune_stages
 from dtmm.pipeline.engine import Stage
-from dtmm.pipeline.scheduling import SCHEDULED_MODES
+from dtmm.pipeline.scheduling import SCHEDULED_MODES, measures_sensitivity
 
 SCHEDULED: tuple[Stage, ...] = (
     Stage(
@@ -30,6 +30,15 @@ SCHEDULED: tuple[Stage, ...] = (
         function=prune_stages.importance,
     ),
     Stage(
+        name="sensitivity",
+        title="measure what pruning each layer alone costs",
+        reads=("network.dtmm", "importance.dtmm"),
+        sections=("data", "table", "sensitivity"),
+        outputs=("sensitivity.csv",),
+        function=prune_stages.sensitivity,
+        needed=measures_sensitivity,
+    ),
+    Stage(
         name="profile",
         title="measure the latency table on the device",
         reads=("network.dtmm",),
@@ -41,9 +50,15 @@ SCHEDULED: tuple[Stage, ...] = (
     Stage(
         name="schedule",
         title="choose every layer's filters and filterlets",
-        reads=("network.dtmm", "importance.dtmm", "latency.csv", "code_size.dtmm"),
-        sections=("prune", "table", "budget", "schedule"),
-        outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm", "pruned.dtmm"),
+        reads=(
+            "network.dtmm",
+            "importance.dtmm",
+            "sensitivity.csv",
+            "latency.csv",
+            "code_size.dtmm",
+        ),
+        sections=("data", "prune", "table", "budget", "schedule"),
+        outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm", "pool.csv", "pruned.dtmm"),
         function=prune_stages.schedule,
         files=("schedule.sensitivity",),
     ),
@@ -126,7 +141,7 @@ def _report(*more: str) -> Stage:
     )
 
 
-STAGES = (*SCHEDULED, *SHARED, _report("latency.csv", "schedule.dtmm"))
+STAGES = (*SCHEDULED, *SHARED, _report("latency.csv", "schedule.dtmm", "pool.csv"))
 """Of a mode that the scheduler decides."""
 
 OWN_RULE_STAGES = (*OWN_RULE, *SHARED, _report())
