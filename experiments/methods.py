@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dtmm.pruning.sensitivity_measure import measure_sensitivity
 
 from dtmm.config import Count, FinetuneConfig, ImportanceConfig, PruneConfig, SensitivityConfig
 from dtmm.data import Dataset, load_dataset
@@ -38,6 +37,7 @@ from dtmm.pruning.importance import Importance
 from dtmm.pruning.modes import OWN_RULE, Pruned
 from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
+from dtmm.pruning.sensitivity_measure import measure_sensitivity
 from dtmm.quantization import quantize, quantize_input
 from dtmm.quantization import run as run_reference
 from dtmm.scheduler import Budgets, Objective, Problem, Schedule, solve
