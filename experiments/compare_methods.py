@@ -76,8 +76,8 @@ FULL = Plan(
     tasks=(("fashion_mnist", "resnet12"), ("fashion_scenes", "resnet12")),
     shares=(0.1, 0.2, 0.3),
     seeds=(0, 1, 2),
-    tuning={"epochs": 2, "images_per_epoch": 8192, "batch": 128},
-    test_images=4000,
+    tuning={"epochs": 2, "images_per_epoch": 6144, "batch": 128, "distill": 0.0},
+    test_images=2000,
 )
 QUICK = Plan(
     tasks=(("digits", "tiny_resnet"),),

@@ -35,6 +35,7 @@ from dtmm.planning.loss import LossModel
 from dtmm.planning.loss_models import loss_model
 from dtmm.pruning.importance import Importance
 from dtmm.pruning.modes import OWN_RULE, Pruned
+from dtmm.pruning.modes.chip import BATCH, BATCHES
 from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
 from dtmm.pruning.sensitivity_measure import measure_sensitivity
@@ -220,7 +221,7 @@ def _importance(task: Task, criterion: str) -> Importance:
     if key not in _scores:
         settings = ImportanceConfig(criterion)
         if criterion == "chip":
-            settings = ImportanceConfig(criterion, Count(5), Count(128))
+            settings = ImportanceConfig(criterion, Count(BATCHES), Count(BATCH))
         _scores[key] = estimate_importance(task.network, task.dataset, settings)
     return _scores[key]
 

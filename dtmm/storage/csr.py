@@ -147,7 +147,9 @@ def decode_csr(stored: Csr) -> Int8Array:
     same_row = columns // row_bytes == columns[:, :1] // row_bytes
     real = columns % stored.in_stride < stored.in_channels
     in_order = np.diff(row_of[used] * (1 << 17) + columns[used]) > 0
-    rest_is_zero = not offsets[:-1][~used].any() and not table[-1].any() and not offsets[:-1, 0].any()
+    rest_is_zero = (
+        not offsets[:-1][~used].any() and not table[-1].any() and not offsets[:-1, 0].any()
+    )
     if not (filled and (inside & same_row & real)[used].all() and in_order.all() and rest_is_zero):
         raise ArtifactError(
             f"CSR columns of {filters} filters of {stored.kernel} windows and {stored.in_channels} "

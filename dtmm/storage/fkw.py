@@ -169,7 +169,11 @@ def decode_fkw(stored: Fkw) -> Int8Array:
     kept = bool(stored.weights.reshape(-1, TAPS).any(axis=1).all())
     once = np.unique(row_of * (1 << 17) + channels).size == kernels
     tail = bool(index[size - AHEAD :].any())
-    if not (ascending and inside and kept and once) or positions.max(initial=0) >= POSITIONS or tail:
+    if (
+        not (ascending and inside and kept and once)
+        or positions.max(initial=0) >= POSITIONS
+        or tail
+    ):
         raise ArtifactError(
             f"FKW kernels of {patterns} patterns and {stored.in_channels} channels: expected "
             f"ascending numbers and positions below {POSITIONS}, no empty kernel, none for the "

@@ -88,7 +88,7 @@ def learn_skeletons(
 
     train_with_penalty(executor, dataset, config, penalty, progress=progress)
     factors = {
-        name: skeleton.factors.detach().abs().permute(0, 2, 3, 1).numpy()
+        name: skeleton.factors.detach().cpu().abs().permute(0, 2, 3, 1).numpy()
         for name, skeleton in skeletons.items()
     }
     return executor.to_network(), factors

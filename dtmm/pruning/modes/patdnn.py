@@ -149,9 +149,11 @@ def _admm(
     @torch.no_grad()
     def update_targets() -> None:
         for name, weight in weights.items():
+            duals[name] = duals[name].to(weight.device)
             wanted = weight + duals[name]
             mask = project(_ohwi(wanted), patterns, share)
-            targets[name] = wanted * torch.from_numpy(mask.transpose(0, 3, 1, 2).copy())
+            kept = torch.from_numpy(mask.transpose(0, 3, 1, 2).copy())
+            targets[name] = wanted * kept.to(weight.device)
 
     @torch.no_grad()
     def after_epoch(_: int) -> None:
@@ -174,12 +176,13 @@ def _distance(
     targets: Mapping[str, torch.Tensor],
     duals: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
-    """|W - Z + U|^2 over all layers."""
-    parts = [
-        (weight - targets[name] + duals[name]).square().sum() for name, weight in weights.items()
-    ]
+    """|W - Z + U|^2 over all layers, on the device of W."""
+    parts = []
+    for name, weight in weights.items():
+        wanted = (targets[name] - duals[name]).to(weight.device)
+        parts.append((weight - wanted).square().sum())
     return torch.stack(parts).sum()
 
 
 def _ohwi(weight: torch.Tensor) -> Weights:
-    return weight.detach().permute(0, 2, 3, 1).contiguous().numpy()
+    return weight.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy()

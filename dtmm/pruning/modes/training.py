@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from dtmm.config import PruneConfig
 from dtmm.data import Dataset
@@ -37,7 +38,7 @@ def train_with_penalty(
         seed=config.seed,
     )
 
-    def ended(epoch: int, _: float) -> None:
+    def ended(epoch: int, _: float, __: nn.Module) -> None:
         if after_epoch is not None:
             after_epoch(epoch)
 
