@@ -29,15 +29,25 @@ DTMM_INLINE fkw_index read_index(const uint16_t *stream, int32_t filters) {
 
 #if DTMM_USE_MVE
 
-/* The words of a pattern, of all channels of a pixel. */
+/* The words of a pattern, of all channels of a pixel: 16 cycles for 16 channels, all of them loads and
+ * stores. In assembler because the compilers move what they have loaded to other registers first. */
 DTMM_INLINE void pack_pattern(const int8_t *x0, const int8_t *x1, const int8_t *x2, const int8_t *x3,
                               int32_t channels, int8_t *words) {
-  DTMM_NO_UNROLL
-  for (int32_t c = 0; c < channels; c += 16, words += TAPS * 16) {
-    const int8x16x4_t taps = {
-        {vldrbq_s8(x0 + c), vldrbq_s8(x1 + c), vldrbq_s8(x2 + c), vldrbq_s8(x3 + c)}};
-    vst4q_s8(words, taps);
-  }
+  __asm__ volatile(
+      "dls lr, %[vectors]\n"
+      "1:\n"
+      "vldrb.u8 q0, [%[x0]], #16\n"
+      "vldrb.u8 q1, [%[x1]], #16\n"
+      "vldrb.u8 q2, [%[x2]], #16\n"
+      "vldrb.u8 q3, [%[x3]], #16\n"
+      "vst40.8 {q0, q1, q2, q3}, [%[words]]\n"
+      "vst41.8 {q0, q1, q2, q3}, [%[words]]\n"
+      "vst42.8 {q0, q1, q2, q3}, [%[words]]\n"
+      "vst43.8 {q0, q1, q2, q3}, [%[words]]!\n"
+      "le lr, 1b\n"
+      : [x0] "+r"(x0), [x1] "+r"(x1), [x2] "+r"(x2), [x3] "+r"(x3), [words] "+r"(words)
+      : [vectors] "r"(channels / 16)
+      : "lr", "q0", "q1", "q2", "q3", "memory");
 }
 
 /* Adds the products of `n` > 0 kernels to s0..s3, and moves w and `at` past them. In assembler
@@ -128,16 +138,18 @@ typedef struct {
 static void tile_of_kernels(const dtmm_tile_job *tile, const int8_t *in, int8_t *out) {
   const fkw_job *job = (const fkw_job *)(const void *)tile;
   const int32_t channels = tile->in_stride;
+  const int32_t pixel_bytes = TAPS * channels * job->index.patterns;
   int8_t *words = job->packed;
+  DTMM_NO_UNROLL
   for (int32_t i = 0; i < DTMM_TILE; ++i) {
-    const int8_t *x = in + tile->in_pixel[i], *end = words + TAPS * channels * job->index.patterns;
+    const int8_t *x = in + tile->in_pixel[i], *end = words + pixel_bytes;
     const uint8_t *p = job->index.positions;
     for (; words != end; words += TAPS * channels, p += TAPS) {
       const int32_t *o = job->offsets;
       pack_pattern(x + o[p[0]], x + o[p[1]], x + o[p[2]], x + o[p[3]], channels, words);
     }
   }
-  add_kernels(tile, &job->index, job->packed, TAPS * channels * job->index.patterns, out);
+  add_kernels(tile, &job->index, job->packed, pixel_bytes, out);
 }
 
 static int stream_is_valid(const uint16_t *stream) {
