@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from dtmm.errors import UnsupportedError
 from dtmm.network import ir
 from dtmm.network.groups import ChannelGroup, channel_groups
+from dtmm.training.hardware import device_of
 from dtmm.training.loop import to_tensor
 from dtmm.training.masks import Masks, check_masks, filterlet_masks
 from dtmm.training.operators import OPERATORS, BatchNormOperator, Layer, Operator
@@ -77,11 +78,19 @@ class Executor(nn.Module):
     def _group_of(self) -> dict[str, str]:
         return {t: group.name for group in self.groups for t in group.tensors}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return device_of(self)
+
     def gates(self) -> dict[str, Tensor]:
         """A gate of ones, [C] float32 with gradient, for every prunable channel group but virtual
         ones, whose gate is that of their segments."""
         own = [group for group in self.groups if group.prunable and not group.segments]
-        return {group.name: torch.ones(group.channels, requires_grad=True) for group in own}
+        return {
+            group.name: torch.ones(group.channels, device=self.device, requires_grad=True)
+            for group in own
+        }
 
     def forward(
         self,
@@ -136,8 +145,8 @@ class Executor(nn.Module):
         channels = {group.name: group.channels for group in self.groups}
         for group in self.groups:
             if every.keys() & set(group.segments):
-                parts = [every.get(name, torch.ones(channels[name])) for name in group.segments]
-                every[group.name] = torch.cat(parts)
+                ones = {n: torch.ones(channels[n], device=self.device) for n in group.segments}
+                every[group.name] = torch.cat([every.get(n, ones[n]) for n in group.segments])
         return every
 
     def _gated(self, tensor: str, value: Tensor, gates: Mapping[str, Tensor]) -> Tensor:
