@@ -161,7 +161,7 @@ def _compose(
     canvas = _background(count, rng)
     for piece in range(PIECES - 1):
         _put_piece(canvas, images[sources[:, 1 + piece]], rng)
-    angle = math.pi * upside_down + np.deg2rad(rng.uniform(-35, 35, count))
+    angle = math.pi * (upside_down + rng.uniform(-35, 35, count) / 180)
     scale = rng.uniform(1.1, 2.0, count)
     centre = SIZE / 2 + rng.uniform(-1, 1, (count, 2)) * (SIZE / 2 + 4 - 14 * scale)[:, None]
     item = warp(images[sources[:, 0]], angle, scale, centre, SIZE)
@@ -171,7 +171,10 @@ def _compose(
     noise = rng.standard_normal(inner.shape, dtype=np.float32)
     noise *= rng.uniform(2, 14, (count, 1, 1)).astype(np.float32)
     gain = rng.integers(128, 257, (count, 1, 1), dtype=np.int32)
-    return np.clip(inner * gain // 256 + noise.astype(np.int32), 0, 255).astype(np.uint8)
+    scenes: npt.NDArray[np.uint8] = np.clip(
+        inner * gain // 256 + noise.astype(np.int32), 0, 255
+    ).astype(np.uint8)
+    return scenes
 
 
 def _background(count: int, rng: np.random.Generator) -> Ints:
@@ -181,7 +184,8 @@ def _background(count: int, rng: np.random.Generator) -> Ints:
         for low, high in ((10, 100), (-40, 41), (-40, 41))
     )
     line = np.arange(SIZE + 2 * _MARGIN, dtype=np.int32) - (SIZE // 2 + _MARGIN)
-    return level + (down * line[:, None] + across * line) // SIZE
+    shades: Ints = level + (down * line[:, None] + across * line) // SIZE
+    return shades
 
 
 def _put_piece(canvas: Ints, sources: Images, rng: np.random.Generator) -> None:
@@ -231,9 +235,10 @@ def warp(images: Images, angle: Floats, scale: Floats, centre: Floats, side: int
     flat = border.ravel()
 
     def pixel(offset: int) -> Ints:
-        return flat[base + offset].astype(np.int32)
+        values: Ints = flat[base + offset].astype(np.int32)
+        return values
 
     top = pixel(0) * (_ONE - wx) + pixel(1) * wx
     bottom = pixel(width) * (_ONE - wx) + pixel(width + 1) * wx
-    sampled: Ints = (top * (_ONE - wy) + bottom * wy + _ONE * _ONE // 2) // (_ONE * _ONE)
-    return sampled
+    total: Ints = top * (_ONE - wy) + bottom * wy
+    return np.floor_divide(total + _ONE * _ONE // 2, _ONE * _ONE, dtype=np.int32)

@@ -45,9 +45,7 @@ def _pattern(
     return kept
 
 
-def random_csr(
-    out_channels: int, kernel: Kernel, in_channels: int, weights: int, seed: int
-) -> Csr:
+def random_csr(out_channels: int, kernel: Kernel, in_channels: int, weights: int, seed: int) -> Csr:
     """CSR of so many weights of 1, at positions drawn uniformly from all."""
     shape = (out_channels, *kernel, in_channels)
     rng = _generator(CONV_CSR, *shape, weights, seed)

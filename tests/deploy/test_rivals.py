@@ -104,7 +104,9 @@ def test_weights_that_are_no_patterns_are_refused() -> None:
     network = quantized("conv_csr", 1.0)
     with pytest.raises(UnsupportedError, match=r"'same' cannot run on conv_fkw: FKW: filter 0 has"):
         plan(network, layout(build()), {"same": "conv_fkw"})
-    with pytest.raises(UnsupportedError, match="'short' cannot run on conv_fkw: FKW of a 1x1 kernel"):
+    with pytest.raises(
+        UnsupportedError, match="'short' cannot run on conv_fkw: FKW of a 1x1 kernel"
+    ):
         plan(network, layout(build()), {"short": "conv_fkw"})
 
 

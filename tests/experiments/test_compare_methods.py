@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 
-from experiments import compare_methods, methods
+from experiments import compare_methods, matched, methods
 from experiments.compare_methods import QUICK, Plan, main, missing, read_cells, summary
 from experiments.experiment import Job
 from experiments.matched import Comparison, Need, need, paired, right_bits
@@ -39,6 +39,11 @@ def row(method: str, share: float, flash: float, right: np.ndarray, seed: int = 
 def right(count: int, images: int = IMAGES) -> np.ndarray:
     """The first `count` images right."""
     return np.arange(images) < count
+
+
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matched, "SAMPLES", 40)
 
 
 @pytest.fixture

@@ -48,14 +48,11 @@ def make(module: torch.nn.Module, size: int = 32) -> Network:
 
 
 @pytest.mark.parametrize("name", OWN_RULE)
-@pytest.mark.parametrize("share", [0.3, 0.7])
-def test_every_mode_meets_its_budget(
-    name: str, share: float, network: Network, digits: Dataset
-) -> None:
+def test_every_mode_meets_its_budget(name: str, network: Network, digits: Dataset) -> None:
     before = {key: value.copy() for key, value in network.params.items()}
-    budget = round(share * stored_bytes(Pruned(network)))
+    budget = round(0.4 * stored_bytes(Pruned(network)))
     pruned = OWN_RULE[name](network, digits, budget, SHORT)
-    assert 0.6 * budget < stored_bytes(pruned) <= budget
+    assert 0.8 * budget < stored_bytes(pruned) <= budget
     assert all(np.array_equal(network.params[key], value) for key, value in before.items())
     for op in pruned.network.convs():
         if op.name in pruned.masks:
@@ -92,7 +89,7 @@ def test_the_largest_that_fits_is_found(network: Network) -> None:
         mask.reshape(-1)[round(share * mask.size) :] = False
         return Pruned(with_masks(network, {first.name: mask}))
 
-    sizes = [stored_bytes(make_share(n / 1000)) for n in range(1001)]
+    sizes = [stored_bytes(make_share(n / 200)) for n in range(201)]
     budget = (sizes[0] + sizes[-1]) // 2
     expected = max(size for size in sizes if size <= budget)
     assert stored_bytes(largest_within(budget, make_share)) == expected
