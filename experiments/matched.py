@@ -49,7 +49,7 @@ class Need:
 def right_bits(cells: pd.DataFrame) -> Bools:
     """[cells, images] whether each test image is put in its class."""
     packed = [np.frombuffer(b64decode(text), np.uint8) for text in cells["right"]]
-    counts = cells["images"].to_numpy()
+    counts = cells["images"].to_numpy(dtype=np.int64)
     if len(set(counts)) > 1:
         raise ValueError(f"cells of {sorted(set(counts))} test images cannot be compared")
     return np.unpackbits(np.stack(packed), axis=1)[:, : counts[0]].astype(np.bool_)

@@ -8,7 +8,8 @@ Pruning", ASPLOS 2020).
 - Connectivity pruning: of each layer the kernels with the smallest norm go, of all layers the same
   share; it is set by the budget.
 - ADMM: the network is trained on its loss plus rho / 2 |W - Z + U|^2, where Z is the nearest
-  pruned network and U the scaled dual; both are updated after each epoch, and rho rises tenfold.
+  pruned network and U the scaled dual; both are updated after each epoch, and rho rises tenfold
+  up to RHO in the last one (fewer epochs begin with a larger one).
 
 3x3 convolutions are stored as FKW. Others (a 1x1 shortcut, the first layer) stay whole.
 """
@@ -40,8 +41,8 @@ from dtmm.training.executor import Executor
 
 ENTRIES = 4
 """Weights that a pattern keeps of nine."""
-RHO = 1e-4
-"""Strength of the first epoch's penalty."""
+RHO = 1.0
+"""Strength of the last epoch's penalty: weights then halve their distance in some ten steps."""
 _CENTRE = 4
 
 Weights = npt.NDArray[np.float32]
@@ -63,7 +64,7 @@ def patdnn(
         )
     patterns = natural_patterns([network.params[op.weight] for op in layers], config.patterns)
     share = _share(_within(network, layers, patterns, budget), layers[0])
-    trained = _admm(network, dataset, layers, patterns, share, config, progress)
+    trained = admm(network, dataset, layers, patterns, share, config, progress)
     return _within(trained, layers, patterns, budget)
 
 
@@ -130,21 +131,25 @@ def _share(pruned: Pruned, layer: Conv2D) -> float:
     return 1.0 if kept is None else float(kept.any(axis=(1, 2)).mean())
 
 
-def _admm(
+def admm(
     network: Network,
     dataset: Dataset,
     layers: Sequence[Conv2D],
     patterns: Bools,
     share: float,
     config: PruneConfig,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> Network:
-    """The network trained towards what the patterns and the share allow."""
+    """The network trained towards what the patterns and the share of kernels allow.
+
+    Args:
+        layers: 3x3 convolutions of `network`.
+    """
     executor = Executor(network)
     weights = {op.name: executor.weight(op.name) for op in layers}  # OIHW
     targets: dict[str, torch.Tensor] = {}
     duals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    rho = RHO
+    rho = RHO / 10 ** (config.epochs - 1)
 
     @torch.no_grad()
     def update_targets() -> None:
