@@ -26,7 +26,7 @@ CHUNK = 48
 """Cells per firmware."""
 
 RIVALS = (CONV_CSR, CONV_FKW)
-"""Kernels for other kinds of pruning: at so many percent they keep as many weights, not filterlets."""
+"""Kernels for other kinds of pruning: at a sparsity they keep as many weights, not filterlets."""
 
 HARNESS_FUNCTION = "run"
 """The function of latency/harness.c that calls operators: its few instructions are in a region."""
@@ -88,7 +88,7 @@ class Cell:
 
     @property
     def storage(self) -> StorageSize:
-        """Flash bytes of the weights as this kernel stores them; a rival's from the counts alone."""
+        """Flash bytes of the weights as this kernel stores them; from the counts alone."""
         shape = self.shape
         if shape.operator == CONV:
             kernel = (shape.kernel_h, shape.kernel_w)

@@ -91,7 +91,7 @@ def sparse_kernels(shape: Shape) -> tuple[str, ...]:
 
 def rival_kernels(shape: Shape, sparsity: int) -> tuple[str, ...]:
     """Ids of the kernels that run a convolution of which as many weights are removed otherwise."""
-    if shape.operator != CONV:
+    if shape.operator != CONV or sparsity < min(RIVAL_SPARSITIES):
         return ()
     patterned = (shape.kernel_h, shape.kernel_w) == (3, 3) and sparsity > 55
     return (CONV_CSR, CONV_FKW) if patterned else (CONV_CSR,)

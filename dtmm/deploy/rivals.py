@@ -13,7 +13,6 @@ from dtmm.planning.kernels import only_kernel
 from dtmm.quantization.dequantize import dequantize
 from dtmm.quantization.quantized import QuantizedNetwork
 from dtmm.storage import encode_csr, encode_fkw
-from dtmm.storage.csr import LANES
 from dtmm.storage.fkw import TAPS
 from dtmm.storage.kernel_ids import CONV_CSR, CONV_FKW
 from dtmm.storage.stored import VECTOR_BYTES, round_up
@@ -67,13 +66,13 @@ def filterlet_cycles(weights: Int8) -> float:
     weights and pixel, and what runs and filters cost besides (docs/kernels.md)."""
     filterlets = int(weights.any(axis=3).sum())
     vectors = filterlets * round_up(weights.shape[3], VECTOR_BYTES) // VECTOR_BYTES
-    return 8.0 * vectors + 1.5 * filterlets + 10.0 * weights.shape[0]
+    return 8.0 * vectors + 1.5 * filterlets + 10.0 * len(weights)
 
 
 def csr_cycles(weights: Int8) -> float:
     """The same of conv_csr: 15 for each vector, and each filter's requantization."""
     stored = encode_csr(weights, round_up(weights.shape[3], VECTOR_BYTES))
-    return 15.0 * stored.weights.size / LANES + _FILTER * weights.shape[0]
+    return 15.0 * stored.vectors + _FILTER * len(weights)
 
 
 def fkw_cycles(weights: Int8) -> float:
@@ -82,7 +81,7 @@ def fkw_cycles(weights: Int8) -> float:
     stored = encode_fkw(weights, round_up(weights.shape[3], VECTOR_BYTES))
     kernels = weights.any(axis=(1, 2)).sum(axis=1)
     packing = 18.0 * 4 * stored.patterns * stored.in_stride / VECTOR_BYTES
-    return 13.0 * float(-(-kernels // TAPS).sum()) + _FILTER * weights.shape[0] + packing
+    return 13.0 * int((-(-kernels // TAPS)).sum()) + _FILTER * len(weights) + packing
 
 
 _CYCLES: Mapping[str, Callable[[Int8], float]] = {CONV_CSR: csr_cycles, CONV_FKW: fkw_cycles}

@@ -64,7 +64,7 @@ def random_fkw(out_channels: int, in_channels: int, kernels: int, seed: int) -> 
     if kernels > out_channels * in_channels:
         raise MeasurementError(
             f"{CONV_FKW} of {kernels} kernels: {out_channels} filters of {in_channels} channels "
-            f"have {out_channels * in_channels} (FKW keeps {TAPS} of a kernel's {POSITIONS} weights)"
+            f"have {out_channels * in_channels}, of {TAPS} weights each"
         )
     rng = _generator(CONV_FKW, out_channels, in_channels, kernels, seed)
     centre = POSITIONS // 2

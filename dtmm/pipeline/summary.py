@@ -50,7 +50,10 @@ def build_report(context: Context) -> dict[str, Any]:
         "mode": config.prune.mode,
         "schedule": _schedule(context, ours) if scheduled else None,
         "layers": _layers(context, deployment.kernels),
-        "memory": {"steps": _memory(deployment)},
+        "memory": {
+            "steps": _memory(deployment),
+            **json.loads(context.folder.file("memory.json").read_text()),
+        },
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
@@ -73,7 +76,13 @@ def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[st
         "flash": dict(measured.flash),
         "sram": dict(measured.sram),
         "layers": [
-            {"name": step.name, "instructions": step.instructions, "cycles": step.cycles}
+            {
+                "name": step.name,
+                "instructions": step.instructions,
+                "cycles": step.cycles,
+                "cached_cycles": step.cached_cycles,
+                "bytes_read": step.bytes_read,
+            }
             for step in measured.steps
         ],
     }

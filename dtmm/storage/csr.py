@@ -165,8 +165,8 @@ def decode_csr(stored: Csr) -> Int8Array:
 def list_csr(stored: Csr, row_stride: int, dilation_h: int = 1) -> Words:
     """The index for an input of known strides (dtmm_conv_weights.stream).
 
-    Each vector's column is replaced by the bytes from the vector before, over all filters; the first
-    one's from the window's first pixel.
+    Each vector's column is replaced by the bytes from the vector before, over all filters; the
+    first one's from the window's first pixel.
 
     Raises UnsupportedError where one does not fit into 16 bits.
     """

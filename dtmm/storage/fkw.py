@@ -48,7 +48,7 @@ class Fkw:
             positions of a kernel ascend.
         index: uint16: the number of patterns; two words for each (four positions ky*3 + kx of 8
             bits, ascending, the first in the low half of the first word); [C_out] kernels of each
-            filter; for each kernel pattern * in_stride + channel, ascending in a filter; four zeros.
+            filter; for each kernel pattern * in_stride + channel, ascending in a filter; 4 zeros.
         out_channels, in_channels: the shape [C_out, 3, 3, C_in] of the dense weights.
         in_stride: bytes between input pixels, C_in rounded up.
     """

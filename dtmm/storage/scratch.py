@@ -68,5 +68,5 @@ def im2col_scratch(out_width: int, in_stride: int) -> int:
 
 
 def fkw_scratch(patterns: int, in_stride: int) -> int:
-    """Scratch bytes of conv_fkw: the taps of every pattern and channel, of a tile of four pixels."""
+    """Scratch bytes of conv_fkw: the taps of every pattern and channel, of four pixels."""
     return _TILE * TAPS * patterns * in_stride

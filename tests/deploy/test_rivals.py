@@ -1,4 +1,4 @@
-"""Networks pruned weight by weight or by patterns, on CSR and FKW: equal to the integer reference."""
+"""Networks pruned by weights or patterns, on CSR and FKW: equal to the integer reference."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ from tests.runtime_c.library import (
 
 Rng = np.random.Generator
 CHANNELS = [1, 2, 3, 7, 8, 15, 16, 17, 24, 31, 32, 33, 40, 48, 64, 80, 128, 144]
+WITH_ASSEMBLY = ("conv_dense", "conv_fwcs", "conv_im2col", "conv_pointwise")
 KERNELS = [(1, 1), (3, 3), (3, 3), (5, 5), (1, 7), (2, 3), (4, 1)]
 
 
@@ -125,6 +126,20 @@ def pruned_weights(
     return weights
 
 
+def made_to_fit(
+    rng: Rng, kernel_id: str, kernel: tuple[int, int], dilation: tuple[int, int], c_in: int
+) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Kernel, dilation and channels that the operator takes."""
+    if kernel_id == "conv_im2col":
+        kernel = KERNELS[pick(rng, 0, 4)]
+        return kernel, dilation, pick(rng, 1, min(15, 256 // (kernel[0] * kernel[1])))
+    if kernel_id == "conv_pointwise":
+        return (1, 1), (1, 1), c_in
+    if kernel_id == "conv_csr":
+        return kernel, (dilation[0], 1), c_in
+    return (3, 3) if kernel_id == "conv_fkw" else kernel, dilation, c_in
+
+
 def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64) -> None:
     """One random convolution."""
     kernel, dilation = KERNELS[pick(rng, 0, len(KERNELS) - 1)], (1, 1)
@@ -132,15 +147,7 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
         dilation = (pick(rng, 1, 3), pick(rng, 1, 3))
     stride = (pick(rng, 1, 2), pick(rng, 1, 2)) if rng.random() < 0.3 else (1, 1)
     c_in = int(rng.choice(CHANNELS))
-    if kernel_id == "conv_im2col":
-        kernel = KERNELS[pick(rng, 0, 4)]
-        c_in = pick(rng, 1, min(15, 256 // (kernel[0] * kernel[1])))
-    if kernel_id == "conv_pointwise":
-        kernel, dilation = (1, 1), (1, 1)
-    if kernel_id == "conv_csr":
-        dilation = (dilation[0], 1)
-    if kernel_id == "conv_fkw":
-        kernel = (3, 3)
+    kernel, dilation, c_in = made_to_fit(rng, kernel_id, kernel, dilation, c_in)
     c_out = int(rng.choice(CHANNELS[:10]))
     in_hw = (pick(rng, 1, 9), pick(rng, 1, 9))
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -194,7 +201,7 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
         stream=address(index) if kernel_id == "conv_fkw" else None,
     )
     name = kernel_id
-    if kernel_id not in ("conv_csr", "conv_fkw") and c_out > 1 and shift.max() < 0:
+    if kernel_id in WITH_ASSEMBLY and c_out > 1 and shift.max() < 0:
         in_line = stride[0] == 1 and in_hw[1] == out_hw[1] and source.in_line
         pixels = (out_hw[0], out_hw[1])
         name = assembly_of(kernel_id, rng, in_stride, stride[1], in_line, pixels)
@@ -212,8 +219,7 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
         entries = ctypes.c_size_t(made.size)
         assert library.dtmm_conv_csr_list(*arguments[:3], address(made), entries) == made.size
         np.testing.assert_array_equal(made, listed)
-        if rng.random() < 0.5:
-            c_weights.index, c_weights.stream = None, address(made)
+        c_weights.stream = address(made) if rng.random() < 0.5 else None
     elif kernel_id != "conv_im2col" and not library.dtmm_conv_kernel_fits(*arguments):
         name, c_weights.kernel = kernel_id, None  # shifts to the left, odd addresses
     size = int(getattr(library, f"dtmm_{kernel_id}_s8_get_buffer_size")(*arguments))
