@@ -94,7 +94,7 @@ def _stage_verb(stage: str, title: str) -> click.Command:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    from dtmm.report.rows import comparison_rows, layer_rows, schedule_line
+    from dtmm.report.rows import comparison_rows, layer_rows, pool_line, schedule_line
 
     console = Console(highlight=False)
     table = Table(title=f"{report['model']} on {report['dataset']}")
@@ -110,6 +110,7 @@ def _print_report(report: dict[str, Any]) -> None:
         layers.add_row(*layer)
     console.print(layers)
     console.print(schedule_line(report))
+    console.print(pool_line(report))
     console.print(
         f"bit-exact on {report['device_images']} images (device, host C library, integer "
         f"reference): {'yes' if report['bit_exact'] else 'NO'}"

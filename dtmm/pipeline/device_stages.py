@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
@@ -33,7 +34,9 @@ def deploy(context: Context) -> str:
     from dtmm.network.fold import fold
     from dtmm.network.ir import Conv2D, Network
     from dtmm.planning import layout
+    from dtmm.pruning.lossless import pack, require_equal_bytes
     from dtmm.quantization import QuantizedNetwork
+    from dtmm.quantization.dequantize import dequantize
     from dtmm.scheduler import Schedule
 
     dense = files.load(context, "dense_int8.dtmm", QuantizedNetwork)
@@ -41,21 +44,24 @@ def deploy(context: Context) -> str:
     dense_deployment = plan(dense, place)
     pruned = files.load(context, "pruned_int8.dtmm", QuantizedNetwork)
     place = layout(fold(files.load(context, "tuned.dtmm", Network)))
-    kernels = files.load(context, "schedule.dtmm", Schedule).kernels
-    ours = plan(pruned, place, kernels)
+    kernels: Mapping[str, str] | None = files.load(context, "schedule.dtmm", Schedule).kernels
+    packed = pack(pruned)
+    if packed is not pruned:  # channels that no output byte depends on: other counts than scheduled
+        require_equal_bytes(pruned, packed)
+        place, kernels = layout(dequantize(packed)), None
+    ours = plan(packed, place, kernels)
     files.save(context, "dense_deployment.dtmm", dense_deployment)
     files.save(context, "deployment.dtmm", ours)
     write_project(dense_deployment, context.folder.file("dense_project"))
     write_project(ours, context.folder.file("project"))
-    sparse = sum(
-        bool((pruned.params[op.weight] == 0).all(axis=3).any())
-        for op in pruned.ops
-        if isinstance(op, Conv2D)
-    )
+    convs = [op for op in packed.ops if isinstance(op, Conv2D)]
+    sparse = sum(bool((packed.params[op.weight] == 0).all(axis=3).any()) for op in convs)
+    gone = sum(len(pruned.params[op.weight]) - len(packed.params[op.weight]) for op in convs)
+    dead = f"; {gone} filters without effect left out" if gone else ""
     return (
         f"{ours.size.total / 1024:.1f} KiB of weights, index and parameters (dense: "
-        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(kernels)} convolutions lack "
-        "filterlets"
+        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(convs)} convolutions lack "
+        f"filterlets{dead}"
     )
 
 

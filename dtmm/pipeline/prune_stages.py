@@ -8,6 +8,9 @@ from __future__ import annotations
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 
+CHECKED_IMAGES = 16
+"""On which the masked and the physically smaller network must agree."""
+
 
 def network(context: Context) -> str:
     """network.dtmm: the trained float network."""
@@ -114,6 +117,7 @@ def finetune(context: Context) -> str:
     """tuned.dtmm: the physically smaller network, fine-tuned with its masks held."""
     from dtmm.network.ir import Network
     from dtmm.planning import Selection
+    from dtmm.pruning.equivalence import require_equal_outputs
     from dtmm.pruning.removal import remove
     from dtmm.training.executor import Executor
     from dtmm.training.finetune import finetune as tune
@@ -122,10 +126,13 @@ def finetune(context: Context) -> str:
     source = files.load(context, "network.dtmm", Network)
     selection = files.load(context, "selection.dtmm", Selection)
     dataset = context.source.dataset
+    removed = remove(source, selection)
+    some = dataset.to_input(dataset.train_images[:CHECKED_IMAGES])
+    require_equal_outputs(source, selection, removed, some)
     checkpoint = context.folder.file("finetune.pt")  # a killed run goes on from here
     with context.progress.bar("steps") as bar:
         tuned = tune(
-            remove(source, selection),
+            removed,
             dataset,
             context.config.finetune,
             teacher=source,

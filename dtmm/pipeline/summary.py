@@ -13,6 +13,7 @@ from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
+from dtmm.table import read_table
 
 
 def stage_summary(context: Context, stage: str) -> dict[str, Any]:
@@ -47,7 +48,9 @@ def build_report(context: Context) -> dict[str, Any]:
         "dtmm": _system(ours, evaluation["dtmm"]["accuracy"], config.device.clock_mhz),
         "bit_exact": all(system["bit_exact"] for system in evaluation.values()),
         "schedule": _schedule(context, found, ours),
-        "layers": _layers(context, found),
+        "pool": _pool(context),
+        "layers": (layers := _layers(context, found)),
+        "dead_filters": sum(layer["dead_filters"] for layer in layers),
         "memory": {"steps": _memory(deployment)},
         "provenance": {
             **ours.provenance,
@@ -95,6 +98,18 @@ def _schedule(context: Context, found: Schedule, measured: Measurement) -> dict[
             "flash": sum(measured.flash.values()),
             "sram": sum(measured.sram.values()),
         },
+    }
+
+
+def _pool(context: Context) -> dict[str, Any]:
+    """The candidates, best first, and the number (from 1) of the one that was taken."""
+    ranking, provenance = read_table(context.folder.file("pool.csv"))
+    taken = int(ranking["taken"].to_numpy().argmax())
+    return {
+        "taken": taken + 1,
+        "measured_loss": float(ranking["measured_loss"][taken]),
+        "images": int(provenance["images"]),
+        "schedules": json.loads(ranking.to_json(orient="records")),
     }
 
 
