@@ -18,7 +18,7 @@ from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
-from dtmm.pipeline.stages import OWN_RULE_STAGES, STAGES, stages
+from dtmm.pipeline.stages import STAGES, stages
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -94,7 +94,13 @@ def _stage_verb(stage: str, title: str) -> click.Command:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    from dtmm.report.rows import comparison_rows, cycle_model, layer_rows, schedule_line
+    from dtmm.report.rows import (
+        comparison_rows,
+        cycle_model,
+        layer_rows,
+        pool_line,
+        schedule_line,
+    )
 
     console = Console(highlight=False)
     table = Table(title=f"{report['model']} on {report['dataset']}")
@@ -111,6 +117,7 @@ def _print_report(report: dict[str, Any]) -> None:
         layers.add_row(*layer)
     console.print(layers)
     console.print(schedule_line(report))
+    console.print(pool_line(report))
     for sentence in report["memory"]["sentences"]:
         console.print(sentence, soft_wrap=True)
     console.print(
@@ -195,7 +202,7 @@ def doctor(as_json: bool) -> None:
         sys.exit(1)
 
 
-for _stage in {stage.name: stage for stage in (*STAGES, *OWN_RULE_STAGES)}.values():
+for _stage in STAGES:
     cli.add_command(_stage_verb(_stage.name, _stage.title))
 cli.add_command(cli_scheduler.with_instances(cli.commands["schedule"]))
 cli.add_command(cli_profile.with_model(cli.commands["profile"]))

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 
+CHECKED_IMAGES = 16
+"""On which the masked and the physically smaller network must agree."""
+
 
 def network(context: Context) -> str:
     """network.dtmm: the trained float network."""
@@ -63,6 +66,7 @@ def schedule(context: Context) -> str:
     from dtmm.pipeline.scheduling import candidates_within_plan, measures_sensitivity
     from dtmm.planning import select
     from dtmm.planning.sensitivity import Sensitivity
+    from dtmm.pruning.equivalence import require_equal_outputs
     from dtmm.pruning.importance import Importance
     from dtmm.pruning.modes import Pruned
     from dtmm.pruning.removal import remove
@@ -97,7 +101,11 @@ def schedule(context: Context) -> str:
     files.save(context, "schedule.dtmm", found)
     selection = select(source, scores, found)
     files.save(context, "selection.dtmm", selection)
-    files.save(context, "pruned.dtmm", Pruned(remove(source, selection), found.kernels))
+    removed = remove(source, selection)
+    dataset = context.source.dataset
+    some = dataset.to_input(dataset.train_images[:CHECKED_IMAGES])
+    require_equal_outputs(source, selection, removed, some)
+    files.save(context, "pruned.dtmm", Pruned(removed, found.kernels))
     rounds = candidates.rounds
     again = f", after {rounds} rounds (the real arena plan broke the SRAM budget)"
     if len(ranking) > 1:

@@ -12,7 +12,7 @@ from dtmm.pipeline import device_stages, prune_stages
 from dtmm.pipeline.engine import Stage
 from dtmm.pipeline.scheduling import SCHEDULED_MODES, measures_sensitivity
 
-SCHEDULED: tuple[Stage, ...] = (
+STAGES: tuple[Stage, ...] = (
     Stage(
         name="network",
         title="read the trained network",
@@ -62,10 +62,6 @@ SCHEDULED: tuple[Stage, ...] = (
         function=prune_stages.schedule,
         files=("schedule.sensitivity",),
     ),
-)
-
-OWN_RULE: tuple[Stage, ...] = (
-    SCHEDULED[0],
     Stage(
         name="prune",
         title="prune by the rule of prune.mode",
@@ -75,9 +71,6 @@ OWN_RULE: tuple[Stage, ...] = (
         function=prune_stages.prune,
         runtime=True,
     ),
-)
-
-SHARED: tuple[Stage, ...] = (
     Stage(
         name="finetune",
         title="fine-tune what pruning left",
@@ -123,18 +116,15 @@ SHARED: tuple[Stage, ...] = (
         function=device_stages.run,
         runtime=True,
     ),
-)
-
-
-def _report(*more: str) -> Stage:
-    """The last stage; `more`: what only one of the paths leaves."""
-    return Stage(
+    Stage(
         name="report",
         title="write the report",
         reads=(
             "network.dtmm",
             "tuned.dtmm",
-            *more,
+            "latency.csv",
+            "schedule.dtmm",
+            "pool.csv",
             "deployment.dtmm",
             "dense_measurement.dtmm",
             "measurement.dtmm",
@@ -144,14 +134,13 @@ def _report(*more: str) -> Stage:
         sections=("run", "model", "data", "prune", "budget", "device"),
         outputs=("report.json", "report.html"),
         function=device_stages.report,
-    )
+    ),
+)
+"""Of both paths; what a stage reads and nobody on its path writes, it does without."""
 
-
-STAGES = (*SCHEDULED, *SHARED, _report("latency.csv", "schedule.dtmm", "pool.csv"))
-"""Of a mode that the scheduler decides."""
-
-OWN_RULE_STAGES = (*OWN_RULE, *SHARED, _report())
-"""Of a mode with a rule of its own."""
+SCHEDULER_PATH = ("importance", "sensitivity", "profile", "schedule")
+OWN_RULE_PATH = ("prune",)
+"""Stages that are on one path alone."""
 
 
 def stages(config: Config) -> tuple[Stage, ...]:
@@ -160,12 +149,12 @@ def stages(config: Config) -> tuple[Stage, ...]:
     Raises:
         ConfigError: unknown `prune.mode`.
     """
-    mode = config.prune.mode
-    if mode in SCHEDULED_MODES:
-        return STAGES
-    from dtmm.pruning.modes import OWN_RULE as RULES
+    mode, absent = config.prune.mode, OWN_RULE_PATH
+    if mode not in SCHEDULED_MODES:
+        from dtmm.pruning.modes import OWN_RULE
 
-    if mode not in RULES:
-        known = ", ".join((*SCHEDULED_MODES, *RULES))
-        raise ConfigError(f"unknown pruning mode prune.mode={mode}; known: {known}")
-    return OWN_RULE_STAGES
+        if mode not in OWN_RULE:
+            known = ", ".join((*SCHEDULED_MODES, *OWN_RULE))
+            raise ConfigError(f"unknown pruning mode prune.mode={mode}; known: {known}")
+        absent = SCHEDULER_PATH
+    return tuple(stage for stage in STAGES if stage.name not in absent)

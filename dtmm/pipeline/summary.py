@@ -14,6 +14,7 @@ from dtmm.pipeline.engine import Context
 from dtmm.pipeline.scheduling import SCHEDULED_MODES
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
+from dtmm.table import read_table
 
 
 def stage_summary(context: Context, stage: str) -> dict[str, Any]:
@@ -49,11 +50,10 @@ def build_report(context: Context) -> dict[str, Any]:
         "bit_exact": all(system["bit_exact"] for system in evaluation.values()),
         "mode": config.prune.mode,
         "schedule": _schedule(context, ours) if scheduled else None,
-        "layers": _layers(context, deployment.kernels),
-        "memory": {
-            "steps": _memory(deployment),
-            **json.loads(context.folder.file("memory.json").read_text()),
-        },
+        "pool": _pool(context) if scheduled else None,
+        "layers": (layers := _layers(context, deployment.kernels)),
+        "dead_filters": sum(layer["dead_filters"] for layer in layers),
+        "memory": {"steps": _memory(deployment), **_memory_check(context, scheduled)},
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
@@ -111,6 +111,26 @@ def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
             "flash": sum(measured.flash.values()),
             "sram": sum(measured.sram.values()),
         },
+    }
+
+
+def _memory_check(context: Context, scheduled: bool) -> dict[str, Any]:
+    """Flash and SRAM as scheduled, planned and measured; nothing to compare without a schedule."""
+    if not scheduled:
+        return {"parts": [], "sentences": []}
+    found: dict[str, Any] = json.loads(context.folder.file("memory.json").read_text())
+    return found
+
+
+def _pool(context: Context) -> dict[str, Any]:
+    """The candidates, best first, and the number (from 1) of the one that was taken."""
+    ranking, provenance = read_table(context.folder.file("pool.csv"))
+    taken = int(ranking["taken"].to_numpy().argmax())
+    return {
+        "taken": taken + 1,
+        "measured_loss": float(ranking["measured_loss"][taken]),
+        "images": int(provenance["images"]),
+        "schedules": json.loads(ranking.to_json(orient="records")),
     }
 
 

@@ -86,7 +86,8 @@ def _maps(value: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def _nuclear_norm(gram: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt().sum(dim=-1)
+    eigenvalues: torch.Tensor = torch.linalg.eigvalsh(gram)
+    return eigenvalues.clamp(min=0.0).sqrt().sum(dim=-1)
 
 
 def _left_by(network: Network, group: ChannelGroup) -> list[str]:

@@ -83,6 +83,24 @@ def schedule_line(report: Mapping[str, Any]) -> str:
     )
 
 
+def pool_line(report: Mapping[str, Any]) -> str:
+    """One sentence on the candidates and which of them was taken, and on dead filters (on
+    these alone where a mode has no candidates)."""
+    pool, dead = report["pool"], report["dead_filters"]
+    filters = f"{dead} dead filter{'' if dead == 1 else 's'}"
+    if pool is None:
+        return filters
+    losses = [each["measured_loss"] for each in pool["schedules"]]
+    line = (
+        f"pool: schedule {pool['taken']} of {len(losses)} taken by its loss on {pool['images']} "
+        f"training images after batch normalization is re-estimated, {pool['measured_loss']:.3f} "
+        f"nats"
+    )
+    if len(losses) > 1:
+        line += f" (all: {min(losses):.3f} to {max(losses):.3f})"
+    return f"{line}; {filters}"
+
+
 def _count(name: str, dense: float, ours: float) -> tuple[str, str, str, str]:
     return name, f"{dense:,.0f}", f"{ours:,.0f}", _ratio(dense, ours)
 

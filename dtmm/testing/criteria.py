@@ -207,16 +207,17 @@ class _Net:
 
     def norm(self, x: str) -> str:
         channels, name = self.tensors[x][-1], f"{x}.norm"
-        keys = [
-            self._param(f"{name}.{key}", values)
-            for key, values in (
-                ("scale", self.rng.uniform(0.5, 1.5, channels)),
-                ("shift", self.rng.normal(0, 0.5, channels)),
-                ("mean", self.rng.normal(0, 0.3, channels)),
-                ("variance", self.rng.uniform(0.5, 2.0, channels)),
-            )
-        ]
-        return self.put(BatchNorm(name, x, name, *keys), self.tensors[x])
+        rng = self.rng
+        op = BatchNorm(
+            name,
+            x,
+            name,
+            scale=self._param(f"{name}.scale", rng.uniform(0.5, 1.5, channels)),
+            shift=self._param(f"{name}.shift", rng.normal(0, 0.5, channels)),
+            mean=self._param(f"{name}.mean", rng.normal(0, 0.3, channels)),
+            variance=self._param(f"{name}.variance", rng.uniform(0.5, 2.0, channels)),
+        )
+        return self.put(op, self.tensors[x])
 
     def relu(self, x: str) -> str:
         op = Activate(f"{x}.relu", x, f"{x}.relu", Activation.RELU)

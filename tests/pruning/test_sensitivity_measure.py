@@ -115,11 +115,18 @@ def test_a_rerun_measures_what_is_missing(data: Dataset, tmp_path: Path) -> None
 def test_results_of_another_network_are_not_taken(data: Dataset, tmp_path: Path) -> None:
     store = tmp_path / "store"
     for seed in (0, 1):
-        network, counts = residual(seed, widths=(16, 24)), []
+        network = residual(seed, widths=(16, 24))
+        counts: list[tuple[int, int]] = []
         measure_sensitivity(
-            network, l2(network), LEVELS, data, CONFIG, store, lambda done, _: counts.append(done)
+            network,
+            l2(network),
+            LEVELS,
+            data,
+            CONFIG,
+            store,
+            lambda *c, seen=counts: seen.append(c),
         )
-        assert counts[0] == 0
+        assert counts[0][0] == 0
     records = [json.loads(line[16:]) for line in store.read_text().splitlines()[1:]]
     assert len({record["point"]["of"] for record in records}) == 2
 
