@@ -240,5 +240,5 @@ def warp(images: Images, angle: Floats, scale: Floats, centre: Floats, side: int
 
     top = pixel(0) * (_ONE - wx) + pixel(1) * wx
     bottom = pixel(width) * (_ONE - wx) + pixel(width + 1) * wx
-    total: Ints = top * (_ONE - wy) + bottom * wy
+    total = np.asarray(top * (_ONE - wy) + bottom * wy, dtype=np.int32)
     return np.floor_divide(total + _ONE * _ONE // 2, _ONE * _ONE, dtype=np.int32)

@@ -149,7 +149,8 @@ def stages(config: Config) -> tuple[Stage, ...]:
     Raises:
         ConfigError: unknown `prune.mode`.
     """
-    mode, absent = config.prune.mode, OWN_RULE_PATH
+    mode = config.prune.mode
+    absent: tuple[str, ...] = OWN_RULE_PATH
     if mode not in SCHEDULED_MODES:
         from dtmm.pruning.modes import OWN_RULE
 

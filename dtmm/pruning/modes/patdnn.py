@@ -169,7 +169,8 @@ def admm(
         rho *= 10
 
     def penalty() -> torch.Tensor:
-        return rho / 2 * _distance(weights, targets, duals)
+        value: torch.Tensor = rho / 2 * _distance(weights, targets, duals)
+        return value
 
     update_targets()
     train_with_penalty(executor, dataset, config, penalty, after_epoch, progress)
