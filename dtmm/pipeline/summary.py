@@ -51,7 +51,10 @@ def build_report(context: Context) -> dict[str, Any]:
         "pool": _pool(context),
         "layers": (layers := _layers(context, found)),
         "dead_filters": sum(layer["dead_filters"] for layer in layers),
-        "memory": {"steps": _memory(deployment)},
+        "memory": {
+            "steps": _memory(deployment),
+            **json.loads(context.folder.file("memory.json").read_text()),
+        },
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
@@ -75,7 +78,13 @@ def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[st
         "flash": dict(measured.flash),
         "sram": dict(measured.sram),
         "layers": [
-            {"name": step.name, "instructions": step.instructions, "cycles": step.cycles}
+            {
+                "name": step.name,
+                "instructions": step.instructions,
+                "cycles": step.cycles,
+                "cached_cycles": step.cached_cycles,
+                "bytes_read": step.bytes_read,
+            }
             for step in measured.steps
         ],
     }

@@ -9,7 +9,13 @@ from typing import Any
 import jinja2
 
 from dtmm.report import plots
-from dtmm.report.rows import comparison_rows, layer_rows, pool_line, schedule_line
+from dtmm.report.rows import (
+    comparison_rows,
+    cycle_model,
+    layer_rows,
+    pool_line,
+    schedule_line,
+)
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -29,5 +35,6 @@ def render(report: Mapping[str, Any]) -> str:
         layers=layer_rows(report),
         schedule=schedule_line(report),
         pool=pool_line(report),
+        cycle_model=cycle_model(report),
         figures=figures,
     )
