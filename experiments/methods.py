@@ -66,8 +66,8 @@ class Scheduled:
 
     Attributes:
         criterion: of `dtmm.pruning.registry`. levels: what may be chosen.
-        measured: losses from measured curves, and the best of a pool of schedules by measured loss;
-            else the sum of scores, and the optimum.
+        measured: estimates the loss from measured curves (`joint`) and takes the best of a pool of
+            schedules by its measured loss; else the sum of scores, and the optimum.
     """
 
     criterion: str
@@ -237,7 +237,7 @@ def _losses(task: Task, how: Scheduled) -> LossModel:
         SensitivityConfig(),
         task.work / f"{task.model}_{task.name}_sensitivity.jsonl",
     )
-    return loss_model("measured", curves)
+    return loss_model("joint", curves)
 
 
 def measure(task: Task, pruned: Pruned, test_images: int) -> dict[str, Any]:
