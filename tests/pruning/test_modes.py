@@ -140,7 +140,7 @@ def test_admm_moves_weights_to_their_patterns(network: Network, digits: Dataset)
     """What the projection takes away is a smaller part of the weights after training."""
     layers = prunable(network)
     patterns = natural_patterns([network.params[op.weight] for op in layers], 4)
-    long = PruneConfig(epochs=Count(3), images_per_epoch=Count(256), batch=Count(32))
+    long = PruneConfig(epochs=Count(3), images_per_epoch=Count(256), batch=Count(32), lr=0.1)
     trained = admm(network, digits, layers, patterns, 0.5, long)
     for op in layers:
         lost = []
