@@ -75,8 +75,6 @@ SCORES = ("taylor_weights", "taylor", "taylor_squared", "fisher", "l2")
 CURVES = ("measured", "calibrated", "joint")
 ESTIMATORS = (*SCORES, *CURVES)
 TRUTHS = ("raw", "reestimated", "finetuned")
-SHARES: dict[Size, float] = {"bytes": 0.4, "cycles": 0.5}
-"""Of the dense network's."""
 FIRST_SEED = 1000
 """Those below were looked at when the exponent of `joint` was chosen."""
 NAME = "loss_fidelity"
@@ -100,6 +98,7 @@ class Plan:
 
     Attributes:
         networks: by name. images: to re-estimate on and to judge on, each.
+        shares: of the dense network's bytes and cycles, what schedules have.
         tuned: so many schedules of equal bytes of the first network are fine-tuned, on
             `tuning_images`.
     """
@@ -108,6 +107,7 @@ class Plan:
     levels: Levels
     sensitivity: SensitivityConfig
     images: int
+    shares: Mapping[Size, float]
     tuned: int
     tuning_images: int
 
@@ -120,6 +120,7 @@ FULL = Plan(
     Levels(8, 8),
     SensitivityConfig(images=Count(256)),
     images=256,
+    shares={"bytes": 0.4, "cycles": 0.5},
     tuned=8,
     tuning_images=2560,
 )
@@ -128,6 +129,7 @@ QUICK = Plan(
     Levels(3, 3),
     SensitivityConfig(points=Count(3), images=Count(128), batch=Count(64)),
     images=128,
+    shares={"bytes": 0.7, "cycles": 0.8},
     tuned=1,
     tuning_images=128,
 )
@@ -199,7 +201,7 @@ class Bench:
 
     def draw(self, size: Size, number: int) -> Draw:
         """Schedule `number` of a size."""
-        wanted = SHARES[size] * getattr(self.dense, size)
+        wanted = self.plan.shares[size] * getattr(self.dense, size)
         return draw(self.folded, self.options, size, wanted, FIRST_SEED + number)
 
     def estimates(self, drawn: Draw) -> dict[str, float]:
@@ -255,7 +257,7 @@ def measure(plan: Plan, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
         points = [
             {"network": name, "of": bench.identity, "size": size, "number": number,
              "tune": n == 0 and size == "bytes" and number < plan.tuned}
-            for number in range(subject.schedules) for size in SHARES
+            for number in range(subject.schedules) for size in plan.shares
         ]  # fmt: skip
         points.sort(key=lambda point: bool(point["tune"]))  # what takes longest comes last
         with Progress().bar(name) as bar:
@@ -365,7 +367,7 @@ def run(job: Job) -> None:
         "commit": git_commit(Path(__file__).parent) or "unknown",
         "dtmm": dtmm.__version__,
         **networks,
-        "sizes": f"{SHARES} of the dense network's weight bytes and convolution cycles",
+        "sizes": f"{dict(plan.shares)} of the dense network's weight bytes and convolution cycles",
         "images": f"{plan.images} training images to re-estimate on, {plan.images} test images",
         "sensitivity": f"{plan.sensitivity.points} points per unit, "
         f"{plan.sensitivity.images} training images",
