@@ -25,6 +25,7 @@ model.name=vgg11`), by default the shipped one, or the one that DTMM_VGG11 names
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,9 +33,10 @@ from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import rankdata
 
 import dtmm
 from dtmm import artifact
@@ -73,8 +75,6 @@ SCORES = ("taylor_weights", "taylor", "taylor_squared", "fisher", "l2")
 CURVES = ("measured", "calibrated", "joint")
 ESTIMATORS = (*SCORES, *CURVES)
 TRUTHS = ("raw", "reestimated", "finetuned")
-SHARES: dict[Size, float] = {"bytes": 0.4, "cycles": 0.5}
-"""Of the dense network's."""
 FIRST_SEED = 1000
 """Those below were looked at when the exponent of `joint` was chosen."""
 NAME = "loss_fidelity"
@@ -83,43 +83,53 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
+class Subject:
+    """A model, its dataset and checkpoint (None: the shipped one), and schedules per size."""
+
+    model: str
+    data: str
+    checkpoint: str | None
+    schedules: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """How much is measured.
 
     Attributes:
-        networks: model, dataset and checkpoint (None: the shipped one) by name.
-        schedules: per size. images: to re-estimate on and to judge on, each.
+        networks: by name. images: to re-estimate on and to judge on, each.
+        shares: of the dense network's bytes and cycles, what schedules have.
         tuned: so many schedules of equal bytes of the first network are fine-tuned, on
             `tuning_images`.
     """
 
-    networks: dict[str, tuple[str, str, str | None]]
+    networks: Mapping[str, Subject]
     levels: Levels
     sensitivity: SensitivityConfig
-    schedules: int
     images: int
+    shares: Mapping[Size, float]
     tuned: int
     tuning_images: int
 
 
 FULL = Plan(
     {
-        "ResNet-12": ("resnet12", "fashion_mnist", None),
-        "VGG-11": ("vgg11", "fashion_mnist", os.environ.get("DTMM_VGG11")),
+        "ResNet-12": Subject("resnet12", "fashion_mnist", None, 50),
+        "VGG-11": Subject("vgg11", "fashion_mnist", os.environ.get("DTMM_VGG11"), 50),
     },
     Levels(8, 8),
     SensitivityConfig(images=Count(256)),
-    schedules=50,
     images=256,
-    tuned=10,
+    shares={"bytes": 0.4, "cycles": 0.5},
+    tuned=8,
     tuning_images=2560,
 )
 QUICK = Plan(
-    {"tiny": ("tiny_resnet", "digits", None)},
+    {"tiny": Subject("tiny_resnet", "digits", None, 6)},
     Levels(3, 3),
     SensitivityConfig(points=Count(3), images=Count(128), batch=Count(64)),
-    schedules=6,
     images=128,
+    shares={"bytes": 0.7, "cycles": 0.8},
     tuned=1,
     tuning_images=128,
 )
@@ -129,9 +139,9 @@ class Bench:
     """One network and everything its schedules are judged by, made when first asked for."""
 
     def __init__(self, name: str, plan: Plan, store: Path) -> None:
-        model, data, checkpoint = plan.networks[name]
-        overrides = [f"model.name={model}", f"data.name={data}"]
-        overrides += [f"model.checkpoint={checkpoint}"] if checkpoint else []
+        subject = plan.networks[name]
+        overrides = [f"model.name={subject.model}", f"data.name={subject.data}"]
+        overrides += [f"model.checkpoint={subject.checkpoint}"] if subject.checkpoint else []
         source = ConfiguredSource(load_config(overrides=overrides))
         self.plan, self.store, self.name = plan, store / f"{NAME}_{name}", name
         self.dataset, self.identity = source.dataset, source.identity()
@@ -191,7 +201,7 @@ class Bench:
 
     def draw(self, size: Size, number: int) -> Draw:
         """Schedule `number` of a size."""
-        wanted = SHARES[size] * getattr(self.dense, size)
+        wanted = self.plan.shares[size] * getattr(self.dense, size)
         return draw(self.folded, self.options, size, wanted, FIRST_SEED + number)
 
     def estimates(self, drawn: Draw) -> dict[str, float]:
@@ -241,14 +251,15 @@ def evaluate(network: str, of: str, size: Size, number: int, tune: bool, bench: 
 def measure(plan: Plan, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     """A row per schedule, and where the networks come from."""
     rows, about = [], {}
-    for n, name in enumerate(plan.networks):
+    for n, (name, subject) in enumerate(plan.networks.items()):
         bench = Bench(name, plan, folder / "cache")
         about[name] = bench.about
         points = [
             {"network": name, "of": bench.identity, "size": size, "number": number,
              "tune": n == 0 and size == "bytes" and number < plan.tuned}
-            for number in range(plan.schedules) for size in SHARES
+            for number in range(subject.schedules) for size in plan.shares
         ]  # fmt: skip
+        points.sort(key=lambda point: bool(point["tune"]))  # what takes longest comes last
         with Progress().bar(name) as bar:
             found = run_sweep(
                 partial(evaluate, bench=bench),
@@ -264,44 +275,50 @@ def measure(plan: Plan, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
 def ranks(table: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
     """Spearman's and Kendall's coefficients per network, size, truth and estimator, with the 2.5th
     and 97.5th percentile over resampled schedules."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for (network, size), part in table.groupby(["network", "size"], sort=False):
         for truth in TRUTHS:
             known = part.dropna(subset=[truth]) if truth in part else part.iloc[:0]
             if len(known) < 5:
                 continue
+            drawn = _resampled(len(known), resamples)
             for estimator in ESTIMATORS:
                 x, y = known[estimator].to_numpy(), known[truth].to_numpy()
-                low, high = _interval(x, y, resamples)
-                rows.append(
-                    {
-                        "network": network,
-                        "size": size,
-                        "truth": truth,
-                        "estimator": estimator,
-                        "schedules": len(known),
-                        "spearman": float(spearmanr(x, y).statistic),
-                        "spearman_low": low[0],
-                        "spearman_high": high[0],
-                        "kendall": float(kendalltau(x, y).statistic),
-                        "kendall_low": low[1],
-                        "kendall_high": high[1],
-                    }
-                )
+                row = {"network": network, "size": size, "truth": truth, "estimator": estimator}
+                row["schedules"] = len(known)
+                for name, coefficient in (("spearman", spearman), ("kendall", kendall)):
+                    values = coefficient(x[drawn], y[drawn])
+                    low, high = np.nanpercentile(values, [2.5, 97.5])
+                    row[name] = float(coefficient(x[None], y[None])[0])
+                    row[f"{name}_low"], row[f"{name}_high"] = float(low), float(high)
+                rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _interval(x: Floats, y: Floats, resamples: int) -> tuple[Floats, Floats]:
-    """Percentiles of (Spearman, Kendall); resamples in which one side is constant are left out."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(x), (resamples, len(x)))
-    values = [
-        (spearmanr(x[i], y[i]).statistic, kendalltau(x[i], y[i]).statistic)
-        for i in drawn
-        if np.ptp(x[i]) > 0 and np.ptp(y[i]) > 0
-    ]
-    low, high = np.percentile(values, [2.5, 97.5], axis=0)
-    return low, high
+def _resampled(count: int, resamples: int) -> npt.NDArray[np.int64]:
+    """[resamples, count] indices, drawn with replacement."""
+    return np.random.default_rng(0).integers(0, count, (resamples, count))
+
+
+def spearman(x: Floats, y: Floats) -> Floats:
+    """[R] rank correlation of each row of [R, n] samples; ties share their mean rank."""
+    a, b = (rankdata(values, axis=1) for values in (x, y))
+    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
+    return _normalised((a * b).sum(axis=1), (a * a).sum(axis=1), (b * b).sum(axis=1))
+
+
+def kendall(x: Floats, y: Floats) -> Floats:
+    """[R] tau-b of each row of [R, n] samples."""
+    a, b = (np.sign(values[:, :, None] - values[:, None, :]) for values in (x, y))
+    return _normalised(
+        (a * b).sum(axis=(1, 2)), np.abs(a).sum(axis=(1, 2)), np.abs(b).sum(axis=(1, 2))
+    )
+
+
+def _normalised(product: Floats, one: Floats, other: Floats) -> Floats:
+    """NaN where a side is constant."""
+    scale = np.sqrt(one * other)
+    return np.divide(product, scale, out=np.full(len(product), np.nan), where=scale > 0)
 
 
 def figure(table: pd.DataFrame) -> Figure:
@@ -350,7 +367,7 @@ def run(job: Job) -> None:
         "commit": git_commit(Path(__file__).parent) or "unknown",
         "dtmm": dtmm.__version__,
         **networks,
-        "sizes": f"{SHARES} of the dense network's weight bytes and convolution cycles",
+        "sizes": f"{dict(plan.shares)} of the dense network's weight bytes and convolution cycles",
         "images": f"{plan.images} training images to re-estimate on, {plan.images} test images",
         "sensitivity": f"{plan.sensitivity.points} points per unit, "
         f"{plan.sensitivity.images} training images",

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.instance_costs import conv_cycles
+from dtmm.errors import DtmmError
 from dtmm.network.ir import Network
 from dtmm.planning.levels import Choices
 from dtmm.planning.loss import LossTables
@@ -42,6 +43,9 @@ def draw(folded: Network, options: Choices, size: Size, wanted: float, seed: int
     """A schedule of about `wanted` bytes of weights or cycles of convolutions.
 
     Cycles are those of the benchmark instances' formulas, so that no device is needed.
+
+    Raises:
+        DtmmError: the most pruned schedule is larger.
     """
     rng = np.random.default_rng(seed)
     groups = {name: rng.lognormal(0, SPREAD) for name in options.levels}
@@ -54,7 +58,13 @@ def draw(folded: Network, options: Choices, size: Size, wanted: float, seed: int
             low = middle
         else:
             high = middle
-    return _at(folded, options, groups, convs, high)
+    found = _at(folded, options, groups, convs, high)
+    if getattr(found, size) > wanted:
+        raise DtmmError(
+            f"no schedule of {folded.name!r} has {wanted:.0f} {size}, the smallest has "
+            f"{getattr(found, size):.0f}"
+        )
+    return found
 
 
 def _at(
