@@ -12,6 +12,11 @@ from dtmm.pipeline import device_stages, prune_stages
 from dtmm.pipeline.engine import Stage
 from dtmm.pipeline.scheduling import SCHEDULED_MODES, measures_sensitivity
 
+
+def _scheduled(config: Config) -> bool:
+    return config.prune.mode in SCHEDULED_MODES
+
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="network",
@@ -28,6 +33,7 @@ STAGES: tuple[Stage, ...] = (
         sections=("data", "importance"),
         outputs=("importance.dtmm",),
         function=prune_stages.importance,
+        needed=_scheduled,
     ),
     Stage(
         name="sensitivity",
@@ -36,7 +42,7 @@ STAGES: tuple[Stage, ...] = (
         sections=("data", "table", "sensitivity"),
         outputs=("sensitivity.csv",),
         function=prune_stages.sensitivity,
-        needed=measures_sensitivity,
+        needed=lambda config: _scheduled(config) and measures_sensitivity(config),
     ),
     Stage(
         name="profile",
@@ -46,6 +52,7 @@ STAGES: tuple[Stage, ...] = (
         outputs=("latency.csv", "code_size.dtmm"),
         function=device_stages.profile,
         runtime=True,
+        needed=_scheduled,
     ),
     Stage(
         name="schedule",
@@ -56,7 +63,8 @@ STAGES: tuple[Stage, ...] = (
             "sensitivity.csv",
             "latency.csv",
             "code_size.dtmm",
-        ),
+            needed=_scheduled,
+    ),
         sections=("data", "prune", "table", "budget", "schedule"),
         outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm", "pool.csv", "pruned.dtmm"),
         function=prune_stages.schedule,
@@ -70,6 +78,7 @@ STAGES: tuple[Stage, ...] = (
         outputs=("pruned.dtmm",),
         function=prune_stages.prune,
         runtime=True,
+        needed=lambda config: not _scheduled(config),
     ),
     Stage(
         name="finetune",
@@ -151,7 +160,7 @@ def stages(config: Config) -> tuple[Stage, ...]:
     """
     mode = config.prune.mode
     absent: tuple[str, ...] = OWN_RULE_PATH
-    if mode not in SCHEDULED_MODES:
+    if not _scheduled(config):
         from dtmm.pruning.modes import OWN_RULE
 
         if mode not in OWN_RULE:
