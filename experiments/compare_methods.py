@@ -274,14 +274,15 @@ def print_summary(found: Mapping[str, Any]) -> None:
         click.echo(f"  {line}")
 
 
-EXPERIMENT = Experiment(
+# In experiments.run, and called EXPERIMENT, once the first cells of FULL are committed.
+COMPARISON = Experiment(
     NAME, __doc__, run, draw_all, quick="A tiny network on digits, one size, seconds of tuning."
 )
 
 
 def command() -> click.Command:
     """The common command line, and `--summary`."""
-    common = EXPERIMENT.command()
+    common = COMPARISON.command()
     measure = common.callback
     assert measure is not None
 
