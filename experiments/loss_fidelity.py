@@ -318,7 +318,7 @@ def kendall(x: Floats, y: Floats) -> Floats:
 def _normalised(product: Floats, one: Floats, other: Floats) -> Floats:
     """NaN where a side is constant."""
     scale = np.sqrt(one * other)
-    return np.divide(product, scale, out=np.full(len(product), np.nan), where=scale > 0)
+    return np.asarray(np.divide(product, scale, out=np.full(len(product), np.nan), where=scale > 0))
 
 
 def figure(table: pd.DataFrame) -> Figure:

@@ -18,7 +18,9 @@ from dtmm.planning.levels import Levels, choices
 from dtmm.pruning.l2 import l2
 from dtmm.pruning.removal import remove
 from dtmm.table import read_table
+from experiments.experiment import RESULTS
 from experiments.loss_fidelity import ESTIMATORS, kendall, main, ranks, spearman
+from experiments.loss_fidelity_table import BEGIN, DOCUMENT, END, render
 from experiments.random_schedules import dense, draw, schedule
 from tests.training.networks import residual, squeeze
 
@@ -104,3 +106,9 @@ def test_a_quick_run(tmp_path: Path) -> None:
     assert (tmp_path / "loss_fidelity.png").is_file() and (tmp_path / "loss_fidelity.pdf").is_file()
     again = CliRunner().invoke(main, ["--figures-only", "--out", str(tmp_path)])
     assert again.exit_code == 0
+
+
+def test_the_document_holds_the_committed_table() -> None:
+    between = DOCUMENT.read_text().split(BEGIN)[1].split(END)[0]
+    table, _ = read_table(RESULTS / "loss_fidelity_ranks.csv")
+    assert between.strip() == render(table).strip()

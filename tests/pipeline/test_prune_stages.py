@@ -21,6 +21,7 @@ from dtmm.pipeline.progress import Progress
 from dtmm.pipeline.scheduling import levels
 from dtmm.pipeline.stages import STAGES
 from dtmm.planning import Selection, layout, required_points
+from dtmm.planning.levels import choices
 from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.counts import kept_counts
 from dtmm.quantization import QuantizedNetwork, run
@@ -59,7 +60,10 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 def test_every_unit_was_measured(context: Context) -> None:
     found = Sensitivity.load(context.folder.file("sensitivity.csv"))
-    assert len(found.groups) >= 3 and len(found.convs) >= 3
+    folded = fold(files.load(context, "network.dtmm", Network))
+    options = choices(folded, levels(context.config))
+    assert found.groups.keys() == {name for name in options.levels if options.decided(name)}
+    assert len(found.groups) >= 2 and len(found.convs) >= 3
     assert found.provenance["images"] == "64"
     assert max(curve.loss.max() for curve in found.groups.values()) > 0.01
 
