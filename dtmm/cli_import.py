@@ -83,9 +83,11 @@ def _rows(imported: Imported) -> list[dict[str, Any]]:
 def _dict(imported: Imported) -> dict[str, Any]:
     plain = ("name", "filterlets", "zero_filterlets", "channels", "removed_channels")
     kernels = {name: dict(each.kernels) for name, each in imported.deployments.items()}
+    measured = list(imported.measurements.values())
     return {
         **{name: getattr(imported, name) for name in plain},
         "systems": [{**row, "kernels": kernels[row["system"]]} for row in _rows(imported)],
+        "provenance": dict(measured[-1].provenance) if measured else None,
     }
 
 
@@ -96,7 +98,8 @@ def _show(imported: Imported) -> None:
     for name in headings:
         values = [row[name] for row in rows]
         change = f"{values[-1] / values[0]:.2f}x" if len(values) > 1 and values[0] else ""
-        table.add_row(name, *(f"{value:,.0f}" for value in values), change)
+        label = "cycles (m55-v1)" if name == "cycles" else name
+        table.add_row(label, *(f"{value:,.0f}" for value in values), change)
     print_table(table)
     click.echo(
         f"{imported.zero_filterlets:,} of {imported.filterlets:,} filterlets are zero, "

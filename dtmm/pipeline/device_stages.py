@@ -5,8 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from dtmm.errors import ConfigError
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
+
+MEASURES = "qemu"
+"""The device of a run's stages; `dtmm profile MODEL --device NAME` shows others."""
+
+
+def _require_device(context: Context) -> None:
+    name = context.config.device.name
+    if name != MEASURES:
+        raise ConfigError(
+            f"device.name={name!r}: a run is measured on {MEASURES!r} alone; afterwards "
+            f"`dtmm profile {context.config.run.name} --device {name}` profiles its network there"
+        )
 
 
 def profile(context: Context) -> str:
@@ -18,6 +31,7 @@ def profile(context: Context) -> str:
     from dtmm.pipeline.scheduling import levels
     from dtmm.planning import layout, required_points
 
+    _require_device(context)
     folded = fold(files.load(context, "network.dtmm", Network))
     points = required_points(folded, layout(folded), levels(context.config))
     store = context.folder.file("latency.jsonl")
@@ -74,6 +88,7 @@ def run(context: Context) -> str:
     from dtmm.pipeline.memory_check import check_memory
     from dtmm.scheduler import Problem, Schedule
 
+    _require_device(context)
     results = {}
     for system, prefix in (("dense", "dense_"), ("dtmm", "")):
         results[system] = evaluate(context, f"{prefix}deployment.dtmm", f"{prefix}measurement.dtmm")
