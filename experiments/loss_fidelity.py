@@ -69,7 +69,7 @@ from dtmm.table import read_table, write_table
 from dtmm.training.batches import Batch, training_batches
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
-from experiments.experiment import Experiment, Job, save_figure
+from experiments.experiment import QUICK_RESULTS, Experiment, Job, save_figure
 from experiments.random_schedules import Draw, Size, dense, draw, schedule, table_loss
 
 SCORES = ("taylor_weights", "taylor", "taylor_squared", "fisher", "l2")
@@ -367,7 +367,7 @@ def draw_all(folder: Path) -> None:
 def run(job: Job) -> None:
     """Measure, and write both tables with their provenance."""
     plan = QUICK if job.quick else FULL
-    table, networks = measure(plan, job.folder)
+    table, networks = measure(plan, job.folder if job.quick else QUICK_RESULTS)
     about = {
         "experiment": f"experiments.{NAME}",
         "commit": git_commit(Path(__file__).parent) or "unknown",
