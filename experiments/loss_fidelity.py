@@ -36,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.stats import rankdata
 
 import dtmm
@@ -68,7 +69,7 @@ from dtmm.table import read_table, write_table
 from dtmm.training.batches import Batch, training_batches
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
-from experiments.experiment import Experiment, Job, save_figure
+from experiments.experiment import QUICK_RESULTS, Experiment, Job, save_figure
 from experiments.random_schedules import Draw, Size, dense, draw, schedule, table_loss
 
 SCORES = ("taylor_weights", "taylor", "taylor_squared", "fisher", "l2")
@@ -338,10 +339,15 @@ def figure(table: pd.DataFrame) -> Figure:
                 )  # fmt: skip
             order = part.sort_values(estimator)
             fifths = np.array_split(order[[estimator, "reestimated"]].to_numpy(), 5)
-            axes.plot(*np.array([each.mean(axis=0) for each in fifths]).T, color="black", lw=0.8)
+            axes.plot(
+                *np.array([each.mean(axis=0) for each in fifths]).T, "-", marker="", color="black"
+            )
             ends = part["reestimated"].min(), part["reestimated"].max()
             axes.plot(ends, ends, "--", color="gray", lw=0.7)
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             if network == networks[0]:
                 axes.set_title(estimator)
         row[0].set_ylabel(f"{network}: measured (nats)")
@@ -361,7 +367,7 @@ def draw_all(folder: Path) -> None:
 def run(job: Job) -> None:
     """Measure, and write both tables with their provenance."""
     plan = QUICK if job.quick else FULL
-    table, networks = measure(plan, job.folder)
+    table, networks = measure(plan, job.folder if job.quick else QUICK_RESULTS)
     about = {
         "experiment": f"experiments.{NAME}",
         "commit": git_commit(Path(__file__).parent) or "unknown",

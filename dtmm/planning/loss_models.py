@@ -81,11 +81,11 @@ def joint(sensitivity: Sensitivity) -> LossModel:
     """The measured curves, each loss to the power of 0.7, added up.
 
     What is pruned alone meets a network that makes up for it; what is pruned together does not, so
-    losses of many small prunings add up to more than their sum. If the disturbances that units make
-    are independent, losses add up; if they all point the same way, square roots of losses do. An
-    exponent between the two, chosen on random schedules of ResNet-12, ranks schedules best, and
-    makes sums of nats near what is measured at 1 to 2 nats (docs/pruning.md): read a budget as a
-    scale of its own. A convolution's curve counts in full whatever filters are left.
+    many small prunings cost more than the sum of what each costs alone. If the disturbances that
+    units make are independent, losses add up; if they all point the same way, square roots of
+    losses do. An exponent between the two, chosen on random schedules of ResNet-12, ranks schedules
+    best (docs/pruning.md). The sum is a scale of its own rather than a number of nats. A
+    convolution's curve counts in full whatever filters are left.
     """
 
     def tables(options: Choices, importance: Importance) -> LossTables:
