@@ -92,6 +92,7 @@ def export(context: Context) -> str:
     from dtmm.artifact import write_atomic
     from dtmm.errors import ToolchainError
     from dtmm.pipeline.export import describe, export_tflite
+    from dtmm.pipeline.scheduling import SCHEDULED_MODES
     from dtmm.quantization import QuantizedNetwork, quantize_input
     from dtmm.scheduler import Schedule
 
@@ -101,8 +102,10 @@ def export(context: Context) -> str:
     folder = context.folder.file("tflite")
     shutil.rmtree(folder, ignore_errors=True)
     named = dataclasses.replace(network, name=context.config.model.name)
+    scheduled = context.config.prune.mode in SCHEDULED_MODES
+    schedule = files.load(context, "schedule.dtmm", Schedule) if scheduled else None
     try:
-        made = export_tflite(named, folder, images, files.load(context, "schedule.dtmm", Schedule))
+        made = export_tflite(named, folder, images, schedule)
         checks, summary = dict(made.checks), describe(made)
     except ToolchainError as error:  # no file without the extra: the C project needs none
         checks, summary = {"not written": str(error)}, str(error)
