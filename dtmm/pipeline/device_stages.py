@@ -9,6 +9,9 @@ from dtmm.errors import ConfigError
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 
+EXPORT_IMAGES = 4
+"""Test images that a .tflite file is tried on in other interpreters."""
+
 MEASURES = "qemu"
 """The device of a run's stages; `dtmm profile MODEL --device NAME` shows others."""
 
@@ -66,8 +69,9 @@ def deploy(context: Context) -> str:
     ours = plan(packed, place, kernels)
     files.save(context, "dense_deployment.dtmm", dense_deployment)
     files.save(context, "deployment.dtmm", ours)
-    write_project(dense_deployment, context.folder.file("dense_project"))
-    write_project(ours, context.folder.file("project"))
+    form = context.config.deploy.layout
+    write_project(dense_deployment, context.folder.file("dense_project"), form)
+    write_project(ours, context.folder.file("project"), form)
     convs = [op for op in packed.ops if isinstance(op, Conv2D)]
     sparse = sum(bool((packed.params[op.weight] == 0).all(axis=3).any()) for op in convs)
     gone = sum(len(pruned.params[op.weight]) - len(packed.params[op.weight]) for op in convs)
@@ -77,6 +81,32 @@ def deploy(context: Context) -> str:
         f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(convs)} convolutions lack "
         f"filterlets{dead}"
     )
+
+
+def export(context: Context) -> str:
+    """tflite/: the pruned network as standard and as compressed .tflite, and checks.json."""
+    import dataclasses
+    import shutil
+
+    from dtmm.artifact import write_atomic
+    from dtmm.errors import ToolchainError
+    from dtmm.pipeline.export import describe, export_tflite
+    from dtmm.quantization import QuantizedNetwork, quantize_input
+    from dtmm.scheduler import Schedule
+
+    network = files.load(context, "pruned_int8.dtmm", QuantizedNetwork)
+    dataset = context.source.dataset
+    images = quantize_input(network, dataset.to_input(dataset.test_images[:EXPORT_IMAGES]))
+    folder = context.folder.file("tflite")
+    shutil.rmtree(folder, ignore_errors=True)
+    named = dataclasses.replace(network, name=context.config.model.name)
+    try:
+        made = export_tflite(named, folder, images, files.load(context, "schedule.dtmm", Schedule))
+        checks, summary = dict(made.checks), describe(made)
+    except ToolchainError as error:  # no file without the extra: the C project needs none
+        checks, summary = {"not written": str(error)}, str(error)
+    write_atomic(folder / "checks.json", json.dumps(checks, indent=1) + "\n")
+    return summary
 
 
 def run(context: Context) -> str:
