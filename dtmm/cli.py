@@ -18,11 +18,17 @@ from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
-from dtmm.pipeline.stages import STAGES
+from dtmm.pipeline.stages import STAGES, stages
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_BUDGETS = (("flash", "budget.flash"), ("sram", "budget.sram"), ("max_loss", "budget.max_loss"))
+_OPTIONS = (
+    ("flash", "budget.flash"),
+    ("sram", "budget.sram"),
+    ("max_loss", "budget.max_loss"),
+    ("layout", "deploy.layout"),
+)
+"""Options that stand for a setting; not every verb has every one."""
 
 
 def _run_options(function: Function) -> Function:
@@ -54,11 +60,13 @@ def _config(
     name: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
-    budgets: dict[str, str | None],
+    options: dict[str, str | None],
 ) -> Config:
     """Settings of a run: its saved ones, then the file, then the options and overrides."""
     given = list(overrides)
-    given += [f"{key}={budgets[option]}" for option, key in _BUDGETS if budgets[option] is not None]
+    given += [
+        f"{key}={options[option]}" for option, key in _OPTIONS if options.get(option) is not None
+    ]
     if name is not None:
         given.append(f"run.name={name}")
     first = load_config(config, given)
@@ -82,7 +90,7 @@ def _stage_verb(stage: str, title: str) -> click.Command:
         from dtmm.pipeline.summary import stage_summary
 
         context = open_run(_config(name, config, overrides, budgets), Progress())
-        run_until(context, STAGES, stage)
+        run_until(context, stages(context.config), stage)
         summary = stage_summary(context, stage)
         if as_json:
             click.echo(json.dumps(summary, indent=1))
@@ -90,11 +98,20 @@ def _stage_verb(stage: str, title: str) -> click.Command:
             click.echo(f"{stage}: {', '.join(summary['outputs'])}")
 
     verb.__doc__ = f"{title[0].upper()}{title[1:]}."
-    return click.command(stage)(verb)
+    command = click.command(stage)(verb)
+    if stage == "deploy":
+        command.params.append(cli_import.layout_option())
+    return command
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    from dtmm.report.rows import comparison_rows, cycle_model, layer_rows, schedule_line
+    from dtmm.report.rows import (
+        comparison_rows,
+        cycle_model,
+        layer_rows,
+        pool_line,
+        schedule_line,
+    )
 
     console = Console(highlight=False)
     table = Table(title=f"{report['model']} on {report['dataset']}")
@@ -111,6 +128,7 @@ def _print_report(report: dict[str, Any]) -> None:
         layers.add_row(*layer)
     console.print(layers)
     console.print(schedule_line(report))
+    console.print(pool_line(report))
     for sentence in report["memory"]["sentences"]:
         console.print(sentence, soft_wrap=True)
     console.print(
@@ -121,7 +139,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
 def _whole_run(config: Config, as_json: bool) -> None:
     context = open_run(config, Progress())
-    run_until(context, STAGES, "report")
+    run_until(context, stages(config), "report")
     report = json.loads(context.folder.file("report.json").read_text())
     if as_json:
         click.echo(json.dumps(report, indent=1))

@@ -14,7 +14,8 @@ from dtmm.pipeline import files
 from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
 from dtmm.pipeline.source import GivenSource
-from dtmm.pipeline.stages import STAGES
+from dtmm.pipeline.stages import stages
+from dtmm.quantization.quantized import QuantizedNetwork
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +41,7 @@ class Result:
 
 
 def compress(
-    model: nn.Module,
+    model: nn.Module | QuantizedNetwork,
     dataset: Dataset,
     config: Config | None = None,
     progress: Progress | None = None,
@@ -50,7 +51,8 @@ def compress(
     The module is not changed. Calling again with the same arguments reuses the run folder.
 
     Args:
-        model: trained, float [N, C, H, W] to logits, of operators that `from_torch` reads.
+        model: trained, float [N, C, H, W] to logits, of operators that `from_torch` reads; or an
+            int8 network (`load_tflite`), whose float form is pruned, tuned and quantized again.
         config: settings and budgets (`dtmm.load_config`); `config.run` names the run folder,
             `config.model.name` the network.
 
@@ -62,7 +64,7 @@ def compress(
     settings = config or Config()
     source = GivenSource(model, dataset, settings.model.name)
     context = open_run(settings, progress or Progress(), source)
-    run_until(context, STAGES, "report")
+    run_until(context, stages(settings), "report")
     return Result(
         folder=context.folder.path,
         report=json.loads(context.folder.file("report.json").read_text()),
