@@ -44,17 +44,24 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type of the matrix products: "auto" is bfloat16, on a GPU that lacks it float16.
+    """The type of the matrix products: "auto" is bfloat16 where the hardware has it (a CPU that
+    emulates it is several times slower than in float32), else float16 on a GPU, float32 on a CPU.
 
     Raises:
         ConfigError: unknown precision.
     """
     if name not in PRECISIONS:
         raise ConfigError(f"unknown precision {name!r}; known: {', '.join(PRECISIONS)}")
-    lacks_bf16 = device.type == "cuda" and not torch.cuda.is_bf16_supported()
-    auto = torch.float16 if lacks_bf16 else torch.bfloat16
-    types = {"auto": auto, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    return types[name]
+    types = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    return types.get(name) or _fastest(device)
+
+
+def _fastest(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    found = torch.cpu.get_capabilities()
+    native = found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16")
+    return torch.bfloat16 if native else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
