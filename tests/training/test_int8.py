@@ -20,7 +20,7 @@ from dtmm.quantization import quantize, quantize_input, run
 from dtmm.quantization.equalize import equalize
 from dtmm.quantization.error import sqnr_db
 from dtmm.training.bias_correction import correct_biases
-from dtmm.training.calibrate import activation_ranges
+from dtmm.training.calibrate import activation_ranges, reestimate_batch_norm
 from dtmm.training.executor import Executor, run_float
 from dtmm.training.int8 import Int8, int8_errors, to_int8
 from dtmm.training.loop import to_tensor
@@ -41,15 +41,15 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="module")
 def pruned(digits: Dataset) -> Network:
-    """The shipped digits network without every fifth filterlet."""
+    """The shipped digits network without every seventh filterlet."""
     module = build_model("tiny_resnet", digits)
     load_checkpoint(shipped_checkpoint("tiny_resnet", "digits"), module)
     network = capture(module, digits, "tiny_resnet")
     params = dict(network.params)
     for op in network.convs()[1:]:
         params[op.weight] = params[op.weight].copy()
-        params[op.weight].reshape(-1, params[op.weight].shape[3])[::5] = 0
-    return dataclasses.replace(network, params=params)
+        params[op.weight].reshape(-1, params[op.weight].shape[3])[::7] = 0
+    return reestimate_batch_norm(dataclasses.replace(network, params=params), digits)
 
 
 def images_of(network: Network, count: int = 16, seed: int = 0) -> np.ndarray:
@@ -85,6 +85,7 @@ def test_every_byte_equals_tflm_and_zeros_stay(
 def test_int8_keeps_the_accuracy(digits: Dataset, pruned: Network) -> None:
     inputs = digits.to_input(digits.test_images)
     exact = run_float(pruned, inputs).argmax(1)
+    assert (exact == digits.test_labels).mean() > 0.8
     for epochs in (0, 1):
         int8 = to_int8(pruned, digits, dataclasses.replace(QAT, qat_epochs=epochs))
         found = run(int8.network, quantize_input(int8.network, inputs)).argmax(1)
@@ -169,13 +170,13 @@ def test_what_is_trained_is_what_is_exported(digits: Dataset, pruned: Network) -
 
 
 def test_training_recovers_what_coarse_ranges_cost(digits: Dataset, pruned: Network) -> None:
-    """Ranges cut to an eighth: training widens them and moves the weights."""
+    """Ranges cut to half: training widens them and moves the weights."""
     folded = fold(pruned)
     inputs = digits.to_input(digits.test_images)
     exact = run_float(pruned, inputs)
     full = activation_ranges(folded, digits.to_input(digits.train_images[:200]))
-    cut = {name: (low / 8, high / 8) for name, (low, high) in full.items()}
-    config = dataclasses.replace(QAT, qat_epochs=3, qat_images=Count(1400), qat_lr=3e-3)
+    cut = {name: (low / 2, high / 2) for name, (low, high) in full.items()}
+    config = dataclasses.replace(QAT, qat_epochs=1, qat_images=Count(1024), qat_lr=1e-3)
     trained, ranges = train_int8(folded, cut, digits, config)
 
     def agreement(network: Network, ranges: dict[str, tuple[float, float]]) -> float:
@@ -183,7 +184,7 @@ def test_training_recovers_what_coarse_ranges_cost(digits: Dataset, pruned: Netw
         found = run(quantized, quantize_input(quantized, inputs))
         return float((found.argmax(1) == exact.argmax(1)).mean())
 
-    assert agreement(trained, ranges) > agreement(folded, cut) + 0.05
+    assert agreement(trained, ranges) > agreement(folded, cut) + 0.2
 
 
 def test_equalized_networks_compute_the_same_and_are_level() -> None:
