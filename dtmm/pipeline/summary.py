@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dtmm.deploy import Deployment, Measurement
 from dtmm.latency.table import LatencyTable
 from dtmm.network.ir import Network
@@ -13,6 +15,7 @@ from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
+from dtmm.table import read_table
 
 
 def stage_summary(context: Context, stage: str) -> dict[str, Any]:
@@ -48,7 +51,14 @@ def build_report(context: Context) -> dict[str, Any]:
         "bit_exact": all(system["bit_exact"] for system in evaluation.values()),
         "schedule": _schedule(context, found, ours),
         "layers": _layers(context, found),
-        "memory": {"steps": _memory(deployment)},
+        "quantization": {
+            system: _quantization(context, f"{prefix}quantization.csv")
+            for system, prefix in (("dense", "dense_"), ("dtmm", ""))
+        },
+        "memory": {
+            "steps": _memory(deployment),
+            **json.loads(context.folder.file("memory.json").read_text()),
+        },
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
@@ -72,7 +82,13 @@ def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[st
         "flash": dict(measured.flash),
         "sram": dict(measured.sram),
         "layers": [
-            {"name": step.name, "instructions": step.instructions, "cycles": step.cycles}
+            {
+                "name": step.name,
+                "instructions": step.instructions,
+                "cycles": step.cycles,
+                "cached_cycles": step.cached_cycles,
+                "bytes_read": step.bytes_read,
+            }
             for step in measured.steps
         ],
     }
@@ -115,6 +131,15 @@ def _layers(context: Context, found: Schedule) -> list[dict[str, Any]]:
         }
         for counts in kept_counts(before, after)
     ]
+
+
+def _quantization(context: Context, name: str) -> list[dict[str, Any]]:
+    """A line per tensor; a ratio without any error is None, JSON has no infinity."""
+    table, _ = read_table(context.folder.file(name))
+    columns = ["tensor", "layer", "sqnr_db", "weight_sqnr_db", "clipped"]
+    finite = table[columns].replace([np.inf, -np.inf], np.nan).astype(object)
+    lines: list[dict[str, Any]] = finite.where(finite.notna(), None).to_dict("records")
+    return lines
 
 
 def _memory(deployment: Deployment) -> list[Mapping[str, Any]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from dtmm.network.ir import Network, Weighted
 from dtmm.quantization.quantized import QuantizedNetwork
+from dtmm.table import write_table
 
 Array = npt.NDArray[Any]
 
@@ -76,6 +79,16 @@ def tensor_errors(
             )
         )
     return tuple(errors)
+
+
+def save_errors(path: Path, errors: Sequence[TensorError], images: int) -> None:
+    """A CSV with a line per tensor.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    about = {"what": "int8 against float, per tensor", "images": images, "unit": "sqnr in dB"}
+    write_table(path, pd.DataFrame([asdict(error) for error in errors]), about)
 
 
 def sqnr_db(exact: Array, found: Array) -> float:
