@@ -38,7 +38,7 @@ def check_the_users_module(names: dict[str, Any]) -> None:
     images = to_tensor(digits.to_input(digits.test_images[:64]))
     with torch.no_grad():
         torch.testing.assert_close(model(images), module(images), atol=1e-4, rtol=1e-4)
-    assert accuracy(model, digits, digits.test_images, digits.test_labels) > 0.9
+    assert accuracy(model, digits, digits.test_images, digits.test_labels) > 0.8
 
 
 def test_the_tables_name_every_setting() -> None:
