@@ -115,6 +115,14 @@ def test_the_html_report_stands_alone(report: dict[str, Any], folder: Path) -> N
     assert page.count("<svg") == 5
 
 
+def test_the_tflite_files_were_tried_elsewhere(report: dict[str, Any], folder: Path) -> None:
+    tflite = folder / "t" / "tflite"
+    checks = json.loads((tflite / "checks.json").read_text())
+    assert checks["TFLM"] == "all 40 output bytes of 4 images are equal"
+    assert "layers equal to the byte on 4 images" in checks["LiteRT"]
+    assert (tflite / "tiny_resnet.tflite").is_file()
+
+
 def test_the_c_project_builds_on_its_own(
     report: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
