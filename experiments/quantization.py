@@ -5,8 +5,8 @@ which computes the bytes that the device computes. Drops are in points against t
 Pruned: half of the filterlets of every convolution but the first and the 1x1 ones gone, those of
 smallest L1 norm, then fine-tuned. The paper's networks of which a checkpoint is shipped take part.
 
-Resumable: finished cells stay in NAME.jsonl beside the table, and the table is written after every
-cell, so that a partial one names what it lacks.
+Resumable: finished cells stay in runs/experiments/quantization, and the table is written after
+every cell, so that a partial one names what it lacks.
 
     python -m experiments.quantization [--quick] [--figures-only] [--out FOLDER]
 """
@@ -40,11 +40,13 @@ from dtmm.table import read_table, to_latex, write_table
 from dtmm.training.executor import run_float
 from dtmm.training.finetune import finetune
 from dtmm.training.int8 import int8_errors, to_int8
-from experiments.experiment import Experiment, Job, save_figure
+from experiments.experiment import QUICK_RESULTS, Experiment, Job, save_figure
 
 NAME = "quantization"
-NETWORKS = (("resnet12", "fashion_mnist"), ("vgg11", "fashion_mnist"))
+SCRATCH = QUICK_RESULTS / NAME
+"""Finished cells, tuned networks and float logits, so that a run can be taken up again."""
 QUICK_NETWORKS = (("tiny_resnet", "digits"),)
+NETWORKS = (*QUICK_NETWORKS, ("resnet12", "fashion_mnist"), ("vgg11", "fashion_mnist"))
 METHODS: Mapping[str, QuantizeConfig] = {
     "min-max": QuantizeConfig(),
     "percentile": QuantizeConfig(ranges="percentile"),
@@ -59,12 +61,12 @@ TUNING = FinetuneConfig(epochs=1, images_per_epoch=Count(20_000), lr=0.02, disti
 ERROR_IMAGES = 16
 
 
-def cell(folder: str, model: str, dataset: str, pruned: bool, method: str) -> dict[str, Any]:
+def cell(model: str, dataset: str, pruned: bool, method: str) -> dict[str, Any]:
     """Accuracies of one network in one way, and the noisiest tensor's ratio."""
     data = load_dataset(dataset)
-    network = _network(Path(folder), model, data, pruned)
+    network = _network(model, data, pruned)
     inputs = data.to_input(data.test_images)
-    exact = _logits(Path(folder), network, data, f"{model}_{'pruned' if pruned else 'dense'}")
+    exact = _logits(network, data, f"{model}_{'pruned' if pruned else 'dense'}")
     int8 = to_int8(network, data, METHODS[method])
     host = HostModel(plan(int8.network, layout(int8.folded)))
     found = host.run(quantize_input(int8.network, inputs))
@@ -81,15 +83,15 @@ def cell(folder: str, model: str, dataset: str, pruned: bool, method: str) -> di
     }
 
 
-def _network(folder: Path, model: str, data: Dataset, pruned: bool) -> Network:
+def _network(model: str, data: Dataset, pruned: bool) -> Network:
     module = build_model(model, data)
     load_checkpoint(shipped_checkpoint(model, data.name), module)
     dense = capture(module, data, model)
     if not pruned:
         return dense
-    path = folder / f"{NAME}_{model}.dtmm"
+    path = SCRATCH / f"{model}.dtmm"
     if not path.is_file():
-        tuning = folder / f"{NAME}_{model}.pt"
+        tuning = SCRATCH / f"{model}.pt"
         small = finetune(halved(dense), data, TUNING, teacher=dense, checkpoint=tuning)
         artifact.save(small, path)
         tuning.unlink(missing_ok=True)
@@ -106,9 +108,9 @@ def halved(network: Network) -> Network:
     return replace(network, params=params)
 
 
-def _logits(folder: Path, network: Network, data: Dataset, name: str) -> np.ndarray[Any, Any]:
+def _logits(network: Network, data: Dataset, name: str) -> np.ndarray[Any, Any]:
     """Of the float network, computed once."""
-    path = folder / f"{NAME}_{name}.npy"
+    path = SCRATCH / f"{name}.npy"
     if not path.is_file():
         np.save(path, run_float(network, data.to_input(data.test_images)))
     logits: np.ndarray[Any, Any] = np.load(path)
@@ -131,13 +133,11 @@ def points(quick: bool) -> list[dict[str, Any]]:
 
 def run(job: Job) -> None:
     """Measure what is missing, cell by cell."""
-    job.folder.mkdir(parents=True, exist_ok=True)
+    SCRATCH.mkdir(parents=True, exist_ok=True)
     wanted = points(job.quick)
     rows: list[dict[str, Any]] = []
     for number, point in enumerate(wanted, 1):
-        arguments = [{"folder": str(job.folder), **point}]
-        store = job.folder / f"{NAME}.jsonl"
-        (result,) = run_sweep(cell, arguments, store, InProcessExecutor())
+        (result,) = run_sweep(cell, [point], SCRATCH / "cells.jsonl", InProcessExecutor())
         rows.append({**point, **result})
         click.echo(
             f"{number}/{len(wanted)} {point['model']}: {result['drop_points']:.2f}", err=True
