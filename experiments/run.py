@@ -29,7 +29,6 @@ NAMES = (
     "fwcs_forms",
     "scheduler_comparison",
     "pareto_fronts",
-    "quantization",
 )
 """Every experiment, by the name of its module. A new one is a script and a line here."""
 
