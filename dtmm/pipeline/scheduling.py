@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dtmm.config import Config
@@ -13,48 +14,100 @@ from dtmm.latency.code_size import CodeSize
 from dtmm.network.ir import Conv2D, Network
 from dtmm.planning import Layout, Levels, formulate, layout
 from dtmm.planning.kernels import depthwise_scratches
-from dtmm.planning.loss_models import loss_model
+from dtmm.planning.loss_models import LOSS_MODELS, loss_model
 from dtmm.planning.schedule_cost import conv_scratch
 from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
-from dtmm.scheduler import Budgets, Problem, Schedule, solve
+from dtmm.scheduler import Budgets, Problem, Schedule, get_solver, solve
+from dtmm.scheduler.pool import pool
+
+SCHEDULED_MODES = ("dtmm", "structured")
+"""Values of prune.mode that the scheduler decides; `structured` removes channels alone."""
 
 MOST_ROUNDS = 5
 """How often the SRAM row is tightened before giving up."""
 
 
-def schedule_within_plan(
+@dataclass(frozen=True)
+class Candidates:
+    """Schedules to choose from.
+
+    Attributes:
+        problem: what they solve: the settings' problem, its SRAM row tightened if need be.
+        schedules: best first, one without `schedule.pool`; the memory plan of each fits.
+        rounds: how often the program was solved.
+    """
+
+    problem: Problem
+    schedules: tuple[Schedule, ...]
+    rounds: int
+
+
+def candidates_within_plan(
     config: Config,
     folded: Network,
     importance: Importance,
     cost_model: CostModel,
     code: CodeSize,
-) -> tuple[Problem, Schedule, int]:
-    """Solve, plan the arena, and where the plan breaks the SRAM budget tighten it and solve again.
+    sensitivity: Sensitivity | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Candidates:
+    """Solve, plan the arenas, and where no plan fits the SRAM budget tighten it and solve again.
 
-    Returns:
-        The last problem, its schedule, and the number of rounds it took.
+    Args:
+        sensitivity: the run's own; `schedule.sensitivity` names another.
+        progress: called with (schedules found, schedules wanted).
 
     Raises:
         InfeasibleError: no schedule meets the budgets, or none whose plan does was found.
     """
     place = layout(folded)
     budget = config.budget
-    problem = first_problem(config, folded, importance, cost_model, code)
-    settings = config.schedule
+    problem = first_problem(config, folded, importance, cost_model, code, sensitivity)
     for rounds in range(1, MOST_ROUNDS + 1):
-        found = solve(problem, settings.solver, settings.gap, settings.time_limit_s)
-        planned = planned_sram(folded, place, found) + budget.stack
-        if budget.sram is None or planned <= budget.sram:
-            return problem, found, rounds
+        found = _best_schedules(problem, config, progress)
+        planned = [planned_sram(folded, place, each) + budget.stack for each in found]
+        fitting = [
+            each
+            for each, size in zip(found, planned, strict=True)
+            if budget.sram is None or size <= budget.sram
+        ]
+        if fitting:
+            return Candidates(problem, tuple(fitting), rounds)
         limit = problem.budgets.sram
-        assert limit is not None
-        excess = planned - budget.sram
+        assert limit is not None and budget.sram is not None
+        excess = planned[0] - budget.sram
         problem = replace(problem, budgets=replace(problem.budgets, sram=limit - excess))
     raise InfeasibleError(
         f"no schedule found in {MOST_ROUNDS} rounds whose memory plan fits sram={budget.sram} B; "
-        f"the last one needs {planned} B"
+        f"the last one needs {planned[0]} B"
     )
+
+
+def _best_schedules(
+    problem: Problem, config: Config, progress: Callable[[int, int], None] | None
+) -> list[Schedule]:
+    settings = config.schedule
+    if settings.pool == 1 or not get_solver(settings.solver).pool:
+        return [solve(problem, settings.solver, settings.gap, settings.time_limit_s)]
+    most = len(problem.groups) + len(problem.layers)
+    found = pool(
+        problem,
+        settings.pool,
+        min(settings.pool_differ, most),
+        settings.solver,
+        settings.gap,
+        settings.time_limit_s,
+        progress,
+    ).schedules
+    slowest = found[0].objective * (1 + settings.pool_slack)
+    return [each for each in found if each.objective <= slowest]
+
+
+def measures_sensitivity(config: Config) -> bool:
+    """Whether a run under these settings measures its own sensitivity."""
+    settings = config.schedule
+    return LOSS_MODELS.get(settings.loss_model) is not None and settings.sensitivity is None
 
 
 def first_problem(
@@ -63,15 +116,20 @@ def first_problem(
     importance: Importance,
     cost_model: CostModel,
     code: CodeSize,
+    sensitivity: Sensitivity | None = None,
 ) -> Problem:
     """The problem as the settings state it, before any row is tightened.
+
+    Args:
+        sensitivity: the run's own; `schedule.sensitivity` names another.
 
     Raises:
         ConfigError: an unknown loss model, or one without the sensitivity table it needs.
         DtmmError: as `formulate`.
     """
     budget, settings = config.budget, config.schedule
-    table = None if settings.sensitivity is None else Sensitivity.load(Path(settings.sensitivity))
+    if settings.sensitivity is not None:
+        sensitivity = Sensitivity.load(Path(settings.sensitivity))
     return formulate(
         folded,
         importance,
@@ -82,7 +140,7 @@ def first_problem(
         code.kernels,
         fixed_flash=code.fixed(len(folded.ops)),
         fixed_sram=budget.stack,
-        loss_model=loss_model(settings.loss_model, table),
+        loss_model=loss_model(settings.loss_model, sensitivity),
     )
 
 
@@ -91,7 +149,7 @@ def levels(config: Config) -> Levels:
     grid = config.table
     return Levels(
         grid.channel_levels,
-        grid.filterlet_levels,
+        1 if config.prune.mode == "structured" else grid.filterlet_levels,
         minimum=grid.minimum_channels,
         multiple=grid.channel_multiple,
         pinned=tuple(name.strip() for name in (grid.pinned or "").split(",") if name.strip()),

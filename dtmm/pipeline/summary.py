@@ -13,6 +13,7 @@ from dtmm.latency.table import LatencyTable
 from dtmm.network.ir import Network
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
+from dtmm.pipeline.scheduling import SCHEDULED_MODES
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
 from dtmm.table import read_table
@@ -35,8 +36,8 @@ def build_report(context: Context) -> dict[str, Any]:
     dense = files.load(context, "dense_measurement.dtmm", Measurement)
     ours = files.load(context, "measurement.dtmm", Measurement)
     deployment = files.load(context, "deployment.dtmm", Deployment)
-    found = files.load(context, "schedule.dtmm", Schedule)
-    table = LatencyTable.load(context.folder.file("latency.csv"))
+    scheduled = config.prune.mode in SCHEDULED_MODES
+    table = LatencyTable.load(context.folder.file("latency.csv")) if scheduled else None
     evaluation = json.loads(context.folder.file("evaluation.json").read_text())
     dataset = context.source.dataset
     return {
@@ -49,22 +50,21 @@ def build_report(context: Context) -> dict[str, Any]:
         "dense": _system(dense, evaluation["dense"]["accuracy"], config.device.clock_mhz),
         "dtmm": _system(ours, evaluation["dtmm"]["accuracy"], config.device.clock_mhz),
         "bit_exact": all(system["bit_exact"] for system in evaluation.values()),
-        "schedule": _schedule(context, found, ours),
-        "layers": _layers(context, found),
+        "mode": config.prune.mode,
+        "schedule": _schedule(context, ours) if scheduled else None,
+        "pool": _pool(context) if scheduled else None,
+        "layers": (layers := _layers(context, deployment.kernels)),
+        "dead_filters": sum(layer["dead_filters"] for layer in layers),
         "quantization": {
             system: _quantization(context, f"{prefix}quantization.csv")
             for system, prefix in (("dense", "dense_"), ("dtmm", ""))
         },
-        "memory": {
-            "steps": _memory(deployment),
-            **json.loads(context.folder.file("memory.json").read_text()),
-        },
+        "memory": {"steps": _memory(deployment), **_memory_check(context, scheduled)},
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
             "dataset_sha256": dataset.hash,
-            "latency_table": f"{len(table.costs)} points, {table.provenance['patterns']}, "
-            f"seed {table.provenance['pattern_seed']}",
+            "latency_table": None if table is None else _of_table(table),
             "counted_images": ours.counted_images,
         },
         "stage_seconds": {
@@ -94,7 +94,13 @@ def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[st
     }
 
 
-def _schedule(context: Context, found: Schedule, measured: Measurement) -> dict[str, Any]:
+def _of_table(table: LatencyTable) -> str:
+    about = table.provenance
+    return f"{len(table.costs)} points, {about['patterns']}, seed {about['pattern_seed']}"
+
+
+def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
+    found = files.load(context, "schedule.dtmm", Schedule)
     budget = context.config.budget
     return {
         "objective": found.objective,
@@ -114,13 +120,33 @@ def _schedule(context: Context, found: Schedule, measured: Measurement) -> dict[
     }
 
 
-def _layers(context: Context, found: Schedule) -> list[dict[str, Any]]:
+def _memory_check(context: Context, scheduled: bool) -> dict[str, Any]:
+    """Flash and SRAM as scheduled, planned and measured; nothing to compare without a schedule."""
+    if not scheduled:
+        return {"parts": [], "sentences": []}
+    found: dict[str, Any] = json.loads(context.folder.file("memory.json").read_text())
+    return found
+
+
+def _pool(context: Context) -> dict[str, Any]:
+    """The candidates, best first, and the number (from 1) of the one that was taken."""
+    ranking, provenance = read_table(context.folder.file("pool.csv"))
+    taken = int(ranking["taken"].to_numpy().argmax())
+    return {
+        "taken": taken + 1,
+        "measured_loss": float(ranking["measured_loss"][taken]),
+        "images": int(provenance["images"]),
+        "schedules": json.loads(ranking.to_json(orient="records")),
+    }
+
+
+def _layers(context: Context, kernels: Mapping[str, str]) -> list[dict[str, Any]]:
     before = files.load(context, "network.dtmm", Network)
     after = files.load(context, "tuned.dtmm", Network)
     return [
         {
             "name": counts.name,
-            "kernel": found.kernels[counts.name],
+            "kernel": kernels[counts.name],
             "channels": counts.original_channels,
             "channels_kept": counts.channels,
             "filterlets": counts.original_filterlets,
