@@ -221,9 +221,26 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class QuantizeConfig:
-    """Post-training int8: how many training images set the activation ranges."""
+    """Float to int8.
+
+    Attributes:
+        calibration_images: training images that set the activation ranges.
+        ranges: minmax, percentile or mse. equalize: rescale channels between layers first.
+        bias_correction: take the mean error of rounded weights out of the biases.
+        qat_epochs: passes of quantization-aware training, 0: none; of qat_images training images
+            each, at peak rate qat_lr of Adam.
+    """
 
     calibration_images: Count = Count(512)
+    ranges: str = "minmax"
+    equalize: bool = False
+    bias_correction: bool = False
+    qat_epochs: int = 0
+    qat_images: Count = Count(20_000)
+    qat_lr: float = 1e-4
+    batch: Count = Count(128)
+    device: str = "auto"
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -404,6 +421,12 @@ def _positive(value: object) -> float:
     return number
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"expected true or false, got {value!r}")
+    return value
+
+
 def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ConfigError(f"expected text, got {value!r}")
@@ -414,6 +437,7 @@ _PARSERS: dict[Any, Callable[[object], object]] = {
     int: _whole,
     float: _number,
     str: _text,
+    bool: _flag,
     Count: functools.partial(_whole, least=1),
     Share: functools.partial(_number, most=1.0),
     Positive: _positive,

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 
+ERROR_IMAGES = 32
+"""Training images on which the int8 networks are compared with their float ones."""
+
 CHECKED_IMAGES = 16
 """On which the masked and the physically smaller network must agree."""
 
@@ -169,20 +172,24 @@ def finetune(context: Context) -> str:
 
 
 def quantize(context: Context) -> str:
-    """dense_int8.dtmm, pruned_int8.dtmm: post-training int8 of both networks."""
-    import numpy as np
-
-    from dtmm.network.fold import fold
+    """dense_int8.dtmm, pruned_int8.dtmm: both networks in int8 by the same settings;
+    dense_quantization.csv, quantization.csv: what that costs each of their tensors."""
     from dtmm.network.ir import Network
-    from dtmm.quantization import quantize as to_int8
-    from dtmm.training.calibrate import activation_ranges
+    from dtmm.quantization.error import save_errors
+    from dtmm.training.int8 import calibration_images, int8_errors, to_int8
 
-    dataset = context.source.dataset
-    count = min(context.config.quantize.calibration_images, len(dataset.train_images))
-    rng = np.random.default_rng(context.config.run.seed)
-    chosen = rng.choice(len(dataset.train_images), count, replace=False)
-    images = dataset.to_input(dataset.train_images[chosen])
-    for source, target in (("network.dtmm", "dense_int8.dtmm"), ("tuned.dtmm", "pruned_int8.dtmm")):
-        folded = fold(files.load(context, source, Network))
-        files.save(context, target, to_int8(folded, activation_ranges(folded, images)))
-    return f"activation ranges from {count} training images"
+    dataset, settings = context.source.dataset, context.config.quantize
+    images = calibration_images(dataset, settings)[:ERROR_IMAGES]
+    worst = {}
+    for source, prefix in (("network.dtmm", "dense_"), ("tuned.dtmm", "")):
+        with context.progress.bar("steps") as bar:
+            made = to_int8(files.load(context, source, Network), dataset, settings, bar)
+        files.save(context, f"{prefix or 'pruned_'}int8.dtmm", made.network)
+        errors = int8_errors(made, images)
+        save_errors(context.folder.file(f"{prefix}quantization.csv"), errors, len(images))
+        worst[prefix] = min(errors, key=lambda error: error.sqnr_db)
+    return (
+        f"activation ranges ({settings.ranges}) from {settings.calibration_images} training images"
+        f"{f', {settings.qat_epochs} epochs of training' if settings.qat_epochs else ''}; noisiest "
+        f"tensor {worst[''].tensor}, {worst[''].sqnr_db:.1f} dB"
+    )

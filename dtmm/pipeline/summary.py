@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from dtmm.deploy import Deployment, Measurement
 from dtmm.latency.table import LatencyTable
 from dtmm.network.ir import Network
@@ -53,6 +55,10 @@ def build_report(context: Context) -> dict[str, Any]:
         "pool": _pool(context) if scheduled else None,
         "layers": (layers := _layers(context, deployment.kernels)),
         "dead_filters": sum(layer["dead_filters"] for layer in layers),
+        "quantization": {
+            system: _quantization(context, f"{prefix}quantization.csv")
+            for system, prefix in (("dense", "dense_"), ("dtmm", ""))
+        },
         "memory": {"steps": _memory(deployment), **_memory_check(context, scheduled)},
         "provenance": {
             **ours.provenance,
@@ -151,6 +157,15 @@ def _layers(context: Context, kernels: Mapping[str, str]) -> list[dict[str, Any]
         }
         for counts in kept_counts(before, after)
     ]
+
+
+def _quantization(context: Context, name: str) -> list[dict[str, Any]]:
+    """A line per tensor; a ratio without any error is None, JSON has no infinity."""
+    table, _ = read_table(context.folder.file(name))
+    columns = ["tensor", "layer", "sqnr_db", "weight_sqnr_db", "clipped"]
+    finite = table[columns].replace([np.inf, -np.inf], np.nan).astype(object)
+    lines: list[dict[str, Any]] = finite.where(finite.notna(), None).to_dict("records")
+    return lines
 
 
 def _memory(deployment: Deployment) -> list[Mapping[str, Any]]:

@@ -59,7 +59,7 @@ def quantize(folded: Network, ranges: Ranges) -> QuantizedNetwork:
         if isinstance(op, BatchNorm | Activate):
             raise UnsupportedError(f"{type(op).__name__} '{op.name}': fold the network first")
     check(folded)
-    tensors = _quantize_tensors(folded, ranges)
+    tensors = quantize_tensors(folded, ranges)
     params: dict[str, Int8 | Int32] = {}
     scales: dict[str, Float32] = {}
     for op in folded.ops:
@@ -113,28 +113,40 @@ def quantize_input(
     return np.clip(codes, -128, 127).astype(np.int8)
 
 
-def _quantize_tensors(folded: Network, ranges: Ranges) -> dict[str, QuantizedTensor]:
+def shared_scales(folded: Network) -> dict[str, str]:
+    """Per tensor, the one that stands for all that TFLite wants to have its scale."""
     tied: DisjointSet = DisjointSet(folded.tensors)
     for op in folded.ops:
         if isinstance(op, KEEPS_SCALE):
             for name in op_inputs(op):
                 tied.merge(name, op.output)
-    spans: dict[str, tuple[float, float]] = {}  # by each set's root
-    for members in tied.subsets():
-        low = min(0.0, *(_range(ranges, name)[0] for name in members))
-        high = max(0.0, *(_range(ranges, name)[1] for name in members))
-        spans[tied[next(iter(members))]] = (low, high)
+    return {name: tied[name] for name in folded.tensors}
+
+
+def quantize_tensors(folded: Network, ranges: Ranges) -> dict[str, QuantizedTensor]:
+    """Scale and zero point of every tensor: [low, high] widened to hold zero, then to that of all
+    tensors that share it.
+
+    Raises:
+        DtmmError: a tensor has no range, or one that is not finite.
+    """
+    shared = shared_scales(folded)
+    spans = dict.fromkeys(shared.values(), (0.0, 0.0))
+    for name, root in shared.items():
+        (low, high), (least, most) = _range(ranges, name), spans[root]
+        spans[root] = (min(low, least), max(high, most))
     for op in folded.ops:
         if isinstance(op, HardSwish):
-            (low, high), (least, most) = spans[tied[op.input]], spans[tied[op.output]]
+            (low, high), (least, most) = spans[shared[op.input]], spans[shared[op.output]]
             most = max(most, least + (high - low) / _HARD_SWISH_RATIO)
-            spans[tied[op.output]] = (least, most)
+            spans[shared[op.output]] = (least, most)
     affine = {root: _affine(*span) for root, span in spans.items()}
     for op in folded.ops:
         if isinstance(op, Softmax | Logistic):
-            affine[tied[op.output]] = _PROBABILITY
+            affine[shared[op.output]] = _PROBABILITY
     return {
-        name: QuantizedTensor(shape, *affine[tied[name]]) for name, shape in folded.tensors.items()
+        name: QuantizedTensor(shape, *affine[shared[name]])
+        for name, shape in folded.tensors.items()
     }
 
 

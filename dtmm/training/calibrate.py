@@ -11,8 +11,9 @@ import torch
 from dtmm.data import Dataset
 from dtmm.errors import DtmmError
 from dtmm.network.ir import Network
+from dtmm.quantization.ranges import BINS, Histogram, min_max, range_method
 from dtmm.training.batches import training_batches
-from dtmm.training.executor import Executor
+from dtmm.training.executor import Executor, Watch
 from dtmm.training.hardware import pick_device
 from dtmm.training.loop import to_tensor
 
@@ -21,36 +22,60 @@ Ranges = dict[str, tuple[float, float]]
 
 @torch.no_grad()
 def activation_ranges(
-    network: Network, images: npt.NDArray[np.float32], batch: int = 256
+    network: Network,
+    images: npt.NDArray[np.float32],
+    method: str = "minmax",
+    batch: int = 256,
 ) -> Ranges:
-    """Smallest and largest value of every tensor over the calibration images.
+    """How far the int8 codes of every tensor shall reach, from what the images do in the network.
 
     Args:
         network: a folded network (any float network works).
         images: [N, H, W, C] float32, preprocessed as in training.
+        method: a name of `dtmm.quantization.ranges.RANGES`.
         batch: images per forward pass.
 
     Returns:
-        Per tensor (min, max), inputs and outputs included.
+        Per tensor (low, high), inputs and outputs included.
 
     Raises:
+        ConfigError: unknown method.
         DtmmError: there are no images, or a tensor is not finite.
     """
+    choose = range_method(method)
     if len(images) == 0:
         raise DtmmError("activation ranges need at least 1 calibration image, got 0")
-    ranges: Ranges = {}
+    spans: Ranges = {}
 
-    def watch(name: str, value: torch.Tensor) -> None:
+    def span(name: str, value: torch.Tensor) -> None:
         low, high = (float(v) for v in torch.aminmax(value))
         if not np.isfinite((low, high)).all():
             raise DtmmError(f"tensor '{name}' of '{network.name}' reaches {low}..{high}")
-        old_low, old_high = ranges.get(name, (low, high))
-        ranges[name] = (min(low, old_low), max(high, old_high))
+        old_low, old_high = spans.get(name, (low, high))
+        spans[name] = (min(low, old_low), max(high, old_high))
 
+    _watch(network, images, batch, span)
+    if choose is min_max:
+        return spans
+    counts = {name: np.zeros(BINS) for name in spans}
+
+    def count(name: str, value: torch.Tensor) -> None:
+        low, high = spans[name]
+        if high > low:
+            found = torch.histc(value.float(), BINS, low, high)
+            counts[name] += found.cpu().numpy().astype(np.float64)
+
+    _watch(network, images, batch, count)
+    return {
+        name: choose(Histogram(low, high, counts[name])) if high > low else (low, high)
+        for name, (low, high) in spans.items()
+    }
+
+
+def _watch(network: Network, images: npt.NDArray[np.float32], batch: int, watch: Watch) -> None:
     executor = Executor(network).eval()
     for start in range(0, len(images), batch):
         executor(to_tensor(images[start : start + batch]), watch=watch)
-    return ranges
 
 
 def reestimate_batch_norm(

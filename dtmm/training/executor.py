@@ -63,7 +63,7 @@ class Executor(nn.Module):
         check_masks(network, masks)
         self.network = network
         self.operators = nn.ModuleList(OPERATORS[type(op)](op, network) for op in network.ops)
-        for layer in self._layers():
+        for layer in self.layers():
             if layer.op.name in masks:
                 layer.set_mask(masks[layer.op.name])
         last = {name: i for i, op in enumerate(network.ops) for name in ir.op_inputs(op)}
@@ -108,9 +108,9 @@ class Executor(nn.Module):
                 removal, and its gradient is the first-order term of that removal.
             watch: called with every tensor as it is computed.
         """
-        values = {self.network.inputs[0]: x}
+        values = {self.network.inputs[0]: self.stored(self.network.inputs[0], x)}
         if watch is not None:
-            watch(self.network.inputs[0], x)
+            watch(self.network.inputs[0], values[self.network.inputs[0]])
         self.advance(values, 0, len(self.operators), gates, watch)
         return values[self.network.outputs[0]]
 
@@ -132,12 +132,16 @@ class Executor(nn.Module):
             inputs = [values[name] for name in ir.op_inputs(op)]
             if gates is not None and isinstance(op, ir.Conv2D | ir.FullyConnected):
                 inputs = [self._gated(op.input, inputs[0], gates)]
-            values[op.output] = operator(*inputs)
+            values[op.output] = self.stored(op.output, operator(*inputs))
             if watch is not None:
                 watch(op.output, values[op.output])
             for name in ir.op_inputs(op):
                 if self._last_use.get(name) == i:
                     values.pop(name, None)
+
+    def stored(self, tensor: str, value: Tensor) -> Tensor:
+        """What later operators read of a tensor: here the value itself."""
+        return value
 
     def _with_virtual(self, gates: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Also the gates of concatenations; segments without a gate have one of ones."""
@@ -163,7 +167,8 @@ class Executor(nn.Module):
             operator.norm for operator in self.operators if isinstance(operator, BatchNormOperator)
         ]
 
-    def _layers(self) -> list[Layer]:
+    def layers(self) -> list[Layer]:
+        """The operators with weights, in execution order."""
         return [operator for operator in self.operators if isinstance(operator, Layer)]
 
     def apply_masks(self) -> None:
@@ -172,12 +177,12 @@ class Executor(nn.Module):
         SGD, Adam and their like leave them there by themselves, as they get no gradient; after a
         step of anything else, call this.
         """
-        for layer in self._layers():
+        for layer in self.layers():
             layer.apply_mask()
 
     def weight(self, name: str) -> Tensor:
         """The weight parameter of a convolution (OIHW) or fully connected layer ([C_out, C_in])."""
-        for layer in self._layers():
+        for layer in self.layers():
             if layer.op.name == name:
                 return layer.weight
         raise UnsupportedError(f"layer '{name}' of network '{self.network.name}' has no weight")

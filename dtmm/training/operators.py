@@ -57,6 +57,9 @@ _Maker = Callable[[Any, ir.Network], Operator]
 class Layer(Operator):
     """An operator with weights; `weight` is OIHW for a convolution, else [C_out, C_in].
 
+    `seen_as`, if set, is what the forward pass makes of the weights (fake quantization); training
+    moves the weights themselves.
+
     Pruned weights get no gradient. An optimizer that moves a weight by its gradient, momentum and
     decay alone therefore leaves a zero at zero; `apply_mask` is there for all others.
     """
@@ -70,6 +73,11 @@ class Layer(Operator):
         self.op = op
         self.bias = None if op.bias is None else _parameter(network.params[op.bias])
         self.register_buffer("mask", None, persistent=False)
+        self.seen_as: Callable[[Tensor], Tensor] | None = None
+
+    def used_weight(self) -> Tensor:
+        """The weights of the forward pass."""
+        return self.weight if self.seen_as is None else self.seen_as(self.weight)
 
     def set_mask(self, kept: npt.NDArray[np.bool_]) -> None:
         """Prunes the weights where `kept`, in the network's layout, is False; call it once."""
@@ -117,7 +125,7 @@ class Convolution(Layer):
         padding = (top, left)
         if padding != (bottom, right):
             x, padding = _pad(x, self.op.padding), (0, 0)
-        weight: Tensor = self.weight
+        weight = self.used_weight()
         stride, dilation = self.op.stride, self.op.dilation
         if x.shape[1] == 1:
             x, weight = _row_major(x), _row_major(weight)
@@ -141,7 +149,7 @@ class FullyConnected(Layer):
         self.weight = _parameter(network.params[op.weight])
 
     def forward(self, x: Tensor) -> Tensor:
-        return _activate(F.linear(x, self.weight, self.bias), self.op.activation)
+        return _activate(F.linear(x, self.used_weight(), self.bias), self.op.activation)
 
 
 class BatchNormOperator(Operator):
