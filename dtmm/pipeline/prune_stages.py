@@ -175,15 +175,20 @@ def quantize(context: Context) -> str:
     """dense_int8.dtmm, pruned_int8.dtmm: both networks in int8 by the same settings;
     dense_quantization.csv, quantization.csv: what that costs each of their tensors."""
     from dtmm.network.ir import Network
+    from dtmm.pruning.modes import Pruned
     from dtmm.quantization.error import save_errors
     from dtmm.training.int8 import calibration_images, int8_errors, to_int8
+    from dtmm.training.masks import filterlet_masks
 
     dataset, settings = context.source.dataset, context.config.quantize
     images = calibration_images(dataset, settings)[:ERROR_IMAGES]
     worst = {}
-    for source, prefix in (("network.dtmm", "dense_"), ("tuned.dtmm", "")):
+    gone = files.load(context, "pruned.dtmm", Pruned).masks
+    for source, prefix, single in (("network.dtmm", "dense_", {}), ("tuned.dtmm", "", gone)):
+        network = files.load(context, source, Network)
+        masks = {**filterlet_masks(network), **single}
         with context.progress.bar("steps") as bar:
-            made = to_int8(files.load(context, source, Network), dataset, settings, bar)
+            made = to_int8(network, dataset, settings, bar, masks)
         files.save(context, f"{prefix or 'pruned_'}int8.dtmm", made.network)
         errors = int8_errors(made, images)
         save_errors(context.folder.file(f"{prefix}quantization.csv"), errors, len(images))

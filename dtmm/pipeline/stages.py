@@ -91,7 +91,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="quantize",
         title="quantize the dense and the pruned network to int8",
-        reads=("network.dtmm", "tuned.dtmm"),
+        reads=("network.dtmm", "pruned.dtmm", "tuned.dtmm"),
         sections=("data", "quantize"),
         outputs=(
             "dense_int8.dtmm",
