@@ -25,7 +25,8 @@ RESULTS = Path(__file__).with_name("results")
 QUICK_RESULTS = Path("runs/experiments")
 """Where quick runs write, so that committed results stay."""
 
-_STYLE = Path(__file__).with_name("style.mplstyle")
+STYLE = Path(__file__).with_name("style.mplstyle")
+"""For `matplotlib.style.use`: vector output, and series that differ without colour."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Experiment:
         Raises:
             DataError: a table is missing or malformed.
         """
-        with matplotlib.style.context(_STYLE):
+        with matplotlib.style.context(STYLE):
             self.draw(folder)
 
     def command(self) -> click.Command:

@@ -72,8 +72,8 @@ make_environment() {
     reusable || "$python" -m venv --clear .venv || die "cannot make .venv"
     local pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt)
     "${pip[@]}" --editable '.[dev]' || die "pip could not install dtmm"
-    # its dependencies would bring another torch; the tests need its definitions only
-    "${pip[@]}" --no-deps pytorchcv || die "pip could not install pytorchcv"
+    # their dependencies would bring another torch; tests compare with their definitions and groups
+    "${pip[@]}" --no-deps pytorchcv torch-pruning || die "pip could not install pytorchcv, torch-pruning"
 }
 
 packages=$(missing_packages | sort -u | paste -sd ' ' -)

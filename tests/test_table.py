@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dtmm.errors import DataError
 from dtmm.table import read_table, to_latex, write_table
-from experiments import STYLE
+from experiments.experiment import STYLE
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """Brightness of red, green and blue."""
