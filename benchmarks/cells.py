@@ -15,7 +15,7 @@ from benchmarks.split import PARTS, split
 from dtmm.device import CycleModel, collect_provenance, symbols
 from dtmm.device.cycle_model import BlockCost
 from dtmm.latency import OpShape, Point, patterns
-from dtmm.latency.measure import run_points
+from dtmm.latency.harness import run_points
 from dtmm.storage import weight_format
 from dtmm.storage.kernel_ids import CONV_IM2COL, family
 from dtmm.storage.stored import VECTOR_BYTES, StorageSize, round_up

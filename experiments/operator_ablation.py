@@ -38,7 +38,7 @@ from dtmm.device.cycle_model import BlockCost, price_block
 from dtmm.device.mca import block_cycles
 from dtmm.errors import DtmmError
 from dtmm.latency import patterns
-from dtmm.latency.measure import run_points
+from dtmm.latency.harness import run_points
 from dtmm.table import read_table, to_latex, write_table
 from experiments import STYLE
 

@@ -37,7 +37,7 @@ from dtmm.device import CycleModel, collect_provenance
 from dtmm.device.cycle_model import BlockCost
 from dtmm.errors import DtmmError
 from dtmm.latency import patterns
-from dtmm.latency.measure import run_points
+from dtmm.latency.harness import run_points
 from dtmm.storage.stored import VECTOR_BYTES
 from dtmm.table import read_table, to_latex, write_table
 from experiments import STYLE

@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+Kept = npt.NDArray[np.bool_]
+
 DESCRIPTION = "uniform, one filterlet per filter kept"
 
 
-def random_pattern(
-    out_channels: int, positions: int, filterlets: int, seed: int
-) -> npt.NDArray[np.bool_]:
+def random_pattern(out_channels: int, positions: int, filterlets: int, seed: int) -> Kept:
     """bool [out_channels, positions] with exactly `filterlets` True.
 
     At least one in each filter as long as they suffice, as the scheduler selects; the others
@@ -24,9 +24,7 @@ def random_pattern(
 
 
 @lru_cache(maxsize=4096)
-def _pattern(
-    out_channels: int, positions: int, filterlets: int, seed: int
-) -> npt.NDArray[np.bool_]:
+def _pattern(out_channels: int, positions: int, filterlets: int, seed: int) -> Kept:
     counts = np.array([out_channels, positions, filterlets, seed], "<i8")
     rng = np.random.default_rng(zlib.crc32(counts.tobytes()))
     kept = np.zeros((out_channels, positions), np.bool_)

@@ -9,7 +9,7 @@ from dtmm.pipeline.engine import Context
 
 
 def profile(context: Context) -> str:
-    """latency.csv, code_size.dtmm: every point the scheduler can ask for, measured."""
+    """latency.csv, code_size.csv: every point the scheduler can ask for, measured."""
     from dtmm.latency.code_size import measure_code_size
     from dtmm.latency.measure import measure_points
     from dtmm.network.fold import fold
@@ -20,10 +20,10 @@ def profile(context: Context) -> str:
     folded = fold(files.load(context, "network.dtmm", Network))
     points = required_points(folded, layout(folded), levels(context.config))
     store = context.folder.file("latency.jsonl")
-    with context.progress.bar("chunks") as bar:
+    with context.progress.bar("points") as bar:
         table = measure_points(points, store, seed=context.config.table.seed, progress=bar)
     table.save(context.folder.file("latency.csv"))
-    files.save(context, "code_size.dtmm", measure_code_size())
+    measure_code_size().save(context.folder.file("code_size.csv"))
     return f"{len(table.costs):,} points measured, {table.provenance['cycle_model']}"
 
 

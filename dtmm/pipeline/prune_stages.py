@@ -42,7 +42,7 @@ def schedule(context: Context) -> str:
     source = files.load(context, "network.dtmm", Network)
     scores = files.load(context, "importance.dtmm", Importance)
     table = LatencyTable.load(context.folder.file("latency.csv"))
-    code = files.load(context, "code_size.dtmm", CodeSize)
+    code = CodeSize.load(context.folder.file("code_size.csv"))
     problem, found, rounds = schedule_within_plan(context.config, fold(source), scores, table, code)
     files.save(context, "problem.dtmm", problem)
     files.save(context, "schedule.dtmm", found)

@@ -12,6 +12,7 @@ from dtmm.latency.base import CostModel
 from dtmm.latency.code_size import CodeSize
 from dtmm.network.ir import Conv2D, Network
 from dtmm.planning import Layout, Levels, formulate, layout
+from dtmm.planning.levels import choices
 from dtmm.planning.loss_models import loss_model
 from dtmm.planning.schedule_cost import conv_scratch
 from dtmm.planning.sensitivity import Sensitivity
@@ -69,7 +70,7 @@ def first_problem(
         ConfigError: an unknown loss model, or one without the sensitivity table it needs.
         DtmmError: as `formulate`.
     """
-    budget, settings = config.budget, config.schedule
+    budget, settings, grid = config.budget, config.schedule, levels(config)
     table = None if settings.sensitivity is None else Sensitivity.load(Path(settings.sensitivity))
     return formulate(
         folded,
@@ -77,12 +78,16 @@ def first_problem(
         cost_model,
         layout(folded),
         Budgets(flash=budget.flash, sram=budget.sram, loss=budget.max_loss),
-        levels(config),
+        grid,
         code.kernels,
-        fixed_flash=code.fixed(len(folded.ops)),
+        fixed_flash=code.fixed(len(folded.ops), _possible_kernels(folded, grid)),
         fixed_sram=budget.stack,
         loss_model=loss_model(settings.loss_model, table),
     )
+
+
+def _possible_kernels(folded: Network, grid: Levels) -> set[str]:
+    return {kernel for conv in choices(folded, grid).convs.values() for kernel in conv.kernels}
 
 
 def levels(config: Config) -> Levels:

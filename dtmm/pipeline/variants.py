@@ -15,7 +15,7 @@ from dtmm.pipeline.scheduling import first_problem
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler import Problem
 
-READS = ("config.yaml", "network.dtmm", "importance.dtmm", "code_size.dtmm")
+READS = ("config.yaml", "network.dtmm", "importance.dtmm", "code_size.csv")
 
 
 def run_problem(folder: Path, cost_model: CostModel) -> Problem:
@@ -33,5 +33,5 @@ def run_problem(folder: Path, cost_model: CostModel) -> Problem:
         fold(artifact.load(folder / "network.dtmm", Network)),
         artifact.load(folder / "importance.dtmm", Importance),
         cost_model,
-        artifact.load(folder / "code_size.dtmm", CodeSize),
+        CodeSize.load(folder / "code_size.csv"),
     )
