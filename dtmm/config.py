@@ -72,12 +72,17 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Dense training. `epochs` over the training set, `batch` images per step, peak rate `lr`."""
+    """Dense training. `epochs` over the training set, `batch` images per step, peak rate `lr`.
+
+    `precision`: auto, bf16, fp16 or fp32; `device`: auto, cpu, cuda or cuda:N.
+    """
 
     epochs: int = 14
     batch: Count = Count(128)
     lr: float = 0.1
     weight_decay: float = 5e-4
+    precision: str = "auto"
+    device: str = "auto"
     seed: int = 0
 
 
@@ -140,17 +145,35 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """Masked fine-tuning. `distill`: weight, 0 to 1, of the dense network's outputs in the loss,
-    both softened by `temperature`; the rest is cross-entropy with `label_smoothing`."""
+    """Masked fine-tuning.
+
+    Attributes:
+        optimizer: sgd, adam, adamw or rmsprop; lr: its peak rate, reached after the share `warmup`.
+        distill: weight, 0 to 1, of the dense network's outputs in the loss, both softened by
+            `temperature`; the rest is cross-entropy with `label_smoothing`.
+        ema: decay per step of a moving average of the weights, which then is the result; 0: none.
+        validation: share of the training images held out; the epoch that does best on them is the
+            result, and `patience` epochs (0: all) without a better one end the run. 0: the last
+            epoch's weights.
+        precision: auto, bf16, fp16 or fp32. device: auto, cpu, cuda or cuda:N.
+    """
 
     epochs: int = 3
     images_per_epoch: Count = Count(60_000)
     batch: Count = Count(128)
+    optimizer: str = "sgd"
     lr: float = 0.05
+    momentum: Share = Share(0.9)
     weight_decay: float = 5e-4
+    warmup: Share = Share(0.15)
     distill: Share = Share(0.5)
     temperature: Positive = Positive(2.0)
     label_smoothing: Share = Share(0.0)
+    ema: Share = Share(0.0)
+    validation: Share = Share(0.0)
+    patience: int = 0
+    precision: str = "auto"
+    device: str = "auto"
     seed: int = 0
 
 

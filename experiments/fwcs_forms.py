@@ -19,21 +19,21 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import click
 import numpy as np
 import pandas as pd
 
 from dtmm.artifact import write_atomic
 from dtmm.device import CycleModel, build_elf, collect_provenance, flash_bytes, run_firmware
 from dtmm.device.elf import sizes_by_prefix
-from dtmm.errors import DtmmError, MeasurementError
+from dtmm.errors import MeasurementError
 from dtmm.runtime_c import include_dir, sources
 from dtmm.storage import Fwcs, expanded_bytes, fwcs_scratch, pack_channel_params, write_fwcs
 from dtmm.storage.container import FORMS, Form
 from dtmm.storage.kernel_ids import CONV_FWCS
-from dtmm.table import to_latex, write_table
+from dtmm.table import read_table, to_latex, write_table
+from experiments.experiment import Experiment, Job
 from experiments.storage_formats import fwcs_of
-from experiments.storage_overhead import QUICK_RESULTS, RESULTS, SEED, pruned_weights
+from experiments.storage_overhead import SEED, pruned_weights
 
 KERNEL = 3
 LAYERS = ((32, 32, 32), (16, 64, 64), (8, 128, 128), (4, 256, 256), (16, 31, 53), (8, 83, 91))
@@ -141,21 +141,26 @@ def latex(table: pd.DataFrame) -> str:
     return to_latex(table[list(names)].rename(columns=names), caption, "tab:fwcs-forms")
 
 
-@click.command(help=__doc__.splitlines()[0])
-@click.option("--quick", is_flag=True, help="One layer.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Where results go.")
-def main(quick: bool, out: Path | None) -> None:
-    """Command line."""
-    folder = out or (QUICK_RESULTS if quick else RESULTS)
-    try:
-        table, about = measure(*(((LAYERS[-2],), REMOVED[:1]) if quick else (LAYERS, REMOVED)))
-        provenance = {"experiment": f"experiments.{NAME}", **about, "seed": SEED}
-        write_table(folder / f"{NAME}.csv", table, provenance)
-        write_atomic(folder / f"{NAME}.tex", latex(table))
-    except DtmmError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"{folder / NAME}.csv, .tex")
+def run(job: Job) -> None:
+    """Measure, and write the CSV with its provenance."""
+    layers, removed = ((LAYERS[-2],), REMOVED[:1]) if job.quick else (LAYERS, REMOVED)
+    table, about = measure(layers, removed)
+    provenance = {"experiment": f"experiments.{NAME}", **about, "seed": SEED}
+    write_table(job.folder / f"{NAME}.csv", table, provenance)
 
+
+def draw_all(folder: Path) -> None:
+    """The LaTeX table beside the CSV, from the CSV alone.
+
+    Raises:
+        DataError: the CSV is missing or malformed.
+    """
+    table, _ = read_table(folder / f"{NAME}.csv", text=("form",))
+    write_atomic(folder / f"{NAME}.tex", latex(table))
+
+
+EXPERIMENT = Experiment(NAME, __doc__, run, draw_all, quick="One layer.")
+main = EXPERIMENT.command()
 
 if __name__ == "__main__":
     main()

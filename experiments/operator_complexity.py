@@ -22,8 +22,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -35,12 +33,11 @@ from benchmarks.shapes import Shape
 from dtmm.artifact import write_atomic
 from dtmm.device import CycleModel, collect_provenance
 from dtmm.device.cycle_model import BlockCost
-from dtmm.errors import DtmmError
 from dtmm.latency import patterns
 from dtmm.latency.harness import run_points
 from dtmm.storage.stored import VECTOR_BYTES
 from dtmm.table import read_table, to_latex, write_table
-from experiments import STYLE
+from experiments.experiment import Experiment, Job, save_figure
 
 LAYERS = shapes.TABLE[:-1]
 REMOVED = (0, 25, 50, 75, 90, 95)
@@ -50,8 +47,6 @@ QUICK_REMOVED = (0, 75)
 TILE = 8
 """T: output pixels that share a vector of weights."""
 SEED = 1
-RESULTS = Path(__file__).with_name("results")
-QUICK_RESULTS = Path("runs/experiments")
 NAME = "operator_complexity"
 
 
@@ -165,43 +160,28 @@ def latex(table: pd.DataFrame) -> str:
     return to_latex(pd.DataFrame(columns), caption, "tab:operator-complexity", digits)
 
 
-def make_figures(folder: Path) -> None:
+def run(job: Job) -> None:
+    """Measure, and write the CSV with its provenance."""
+    layers, removed = (QUICK_LAYERS, QUICK_REMOVED) if job.quick else (LAYERS, REMOVED)
+    table, provenance = measure(layers, removed)
+    header = {"experiment": f"experiments.{NAME}", **provenance}
+    write_table(job.folder / f"{NAME}.csv", table, header)
+
+
+def draw_all(folder: Path) -> None:
     """The figure (PDF, PNG) and the LaTeX table beside the CSV, from the CSV alone.
 
     Raises:
         DataError: the CSV is missing or malformed.
     """
     table, _ = read_table(folder / f"{NAME}.csv", text=("kernel",))
-    with matplotlib.style.context(STYLE):
-        figure = draw(table)
-        figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / f"{NAME}.png", dpi=300)
+    figure = draw(table)
+    save_figure(figure, folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
 
 
-@click.command(help=__doc__.splitlines()[0])
-@click.option("--quick", is_flag=True, help="Two layers, two shares.")
-@click.option("--figures-only", is_flag=True, help="Draw the CSV that is there.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; "
-    f"with --quick {QUICK_RESULTS}, so that committed results stay]",
-)
-def main(quick: bool, figures_only: bool, out: Path | None) -> None:
-    """Command line."""
-    folder = out or (QUICK_RESULTS if quick else RESULTS)
-    try:
-        if not figures_only:
-            layers, removed = (QUICK_LAYERS, QUICK_REMOVED) if quick else (LAYERS, REMOVED)
-            table, provenance = measure(layers, removed)
-            header = {"experiment": f"experiments.{NAME}", **provenance}
-            write_table(folder / f"{NAME}.csv", table, header)
-        make_figures(folder)
-    except DtmmError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"{folder / NAME}.csv, .pdf, .png, .tex")
-
+EXPERIMENT = Experiment(NAME, __doc__, run, draw_all, quick="Two layers, two shares.")
+main = EXPERIMENT.command()
 
 if __name__ == "__main__":
     main()

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -29,9 +27,8 @@ from benchmarks.external import external_cycles
 from benchmarks.kernels import dense_kernels, sparse_kernels
 from benchmarks.shapes import Shape
 from dtmm.artifact import write_atomic
-from dtmm.errors import DtmmError
 from dtmm.table import read_table, to_latex, write_table
-from experiments import STYLE
+from experiments.experiment import Experiment, Job, save_figure
 
 LAYERS = shapes.TABLE[:-1]
 REMOVED = (0, 5, 10, 15, 20, 30, 40, 50, 60, 70, 75, 80, 90, 95)
@@ -39,8 +36,6 @@ QUICK_LAYERS = LAYERS[-1:]
 QUICK_REMOVED = (0, 10, 90)
 """Filterlets removed, in percent."""
 SEED = 1
-RESULTS = Path(__file__).with_name("results")
-QUICK_RESULTS = Path("runs/experiments")
 NAME = "operator_latency"
 
 LABELS = {
@@ -170,43 +165,28 @@ def latex(table: pd.DataFrame) -> str:
     return to_latex(pd.DataFrame(columns), caption, "tab:operator-latency", digits)
 
 
-def make_figures(folder: Path) -> None:
+def run(job: Job) -> None:
+    """Measure, and write the CSV with its provenance."""
+    layers, removed = (QUICK_LAYERS, QUICK_REMOVED) if job.quick else (LAYERS, REMOVED)
+    table, provenance = run_layers(layers, removed)
+    header = {"experiment": f"experiments.{NAME}", **provenance}
+    write_table(job.folder / f"{NAME}.csv", table, header)
+
+
+def draw_all(folder: Path) -> None:
     """The figure (PDF, PNG) and the LaTeX table beside the CSV, from the CSV alone.
 
     Raises:
         DataError: the CSV is missing or malformed.
     """
     table, _ = read_table(folder / f"{NAME}.csv", text=("operator", "kernel", "source"))
-    with matplotlib.style.context(STYLE):
-        figure = draw(table)
-        figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / f"{NAME}.png", dpi=300)
+    figure = draw(table)
+    save_figure(figure, folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
 
 
-@click.command(help=__doc__.splitlines()[0])
-@click.option("--quick", is_flag=True, help="One layer, three shares.")
-@click.option("--figures-only", is_flag=True, help="Draw the CSV that is there.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; "
-    f"with --quick {QUICK_RESULTS}, so that committed results stay]",
-)
-def main(quick: bool, figures_only: bool, out: Path | None) -> None:
-    """Command line."""
-    folder = out or (QUICK_RESULTS if quick else RESULTS)
-    try:
-        if not figures_only:
-            layers, removed = (QUICK_LAYERS, QUICK_REMOVED) if quick else (LAYERS, REMOVED)
-            table, provenance = run_layers(layers, removed)
-            header = {"experiment": f"experiments.{NAME}", **provenance}
-            write_table(folder / f"{NAME}.csv", table, header)
-        make_figures(folder)
-    except DtmmError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"{folder / NAME}.csv, .pdf, .png, .tex")
-
+EXPERIMENT = Experiment(NAME, __doc__, run, draw_all, quick="One layer, three shares.")
+main = EXPERIMENT.command()
 
 if __name__ == "__main__":
     main()

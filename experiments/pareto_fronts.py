@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import matplotlib.style
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -31,11 +31,10 @@ import dtmm
 from benchmarks.instances import Grid, Shares, instance
 from dtmm.artifact import write_atomic
 from dtmm.device.provenance import git_commit
-from dtmm.errors import DtmmError
 from dtmm.report.fronts import front_table
 from dtmm.scheduler.pareto import Front, pareto
 from dtmm.table import read_table, to_latex, write_table
-from experiments import STYLE
+from experiments.experiment import Experiment, Job, save_figure
 
 NETWORKS = ("vgg11", "resnet12", "squeezenet")
 QUICK_NETWORKS = ("resnet12",)
@@ -56,8 +55,6 @@ QUICK_SOLVERS = {"exact": "lagrangian", "greedy": "greedy"}
 """Series to solver."""
 POINTS, QUICK_POINTS = 20, 5
 GAP = 1e-4
-RESULTS = Path(__file__).with_name("results")
-QUICK_RESULTS = Path("runs/experiments")
 NAME = "pareto_fronts"
 FAMILY_NAME = f"{NAME}_flash"
 
@@ -153,7 +150,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def make_figures(folder: Path) -> None:
+def draw_all(folder: Path) -> None:
     """Figures (PDF, PNG) and the LaTeX table beside the CSVs, from the CSVs alone.
 
     Raises:
@@ -161,10 +158,8 @@ def make_figures(folder: Path) -> None:
     """
     table, _ = read_table(folder / f"{NAME}.csv")
     family, _ = read_table(folder / f"{FAMILY_NAME}.csv")
-    with matplotlib.style.context(STYLE):
-        for name, figure in ((NAME, draw(table)), (FAMILY_NAME, draw_family(family))):
-            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(folder / f"{name}.png", dpi=300)
+    for name, figure in ((NAME, draw(table)), (FAMILY_NAME, draw_family(family))):
+        save_figure(figure, folder, name)
     shown = summary(table).rename(
         columns={
             "network": "Network",
@@ -180,7 +175,7 @@ def make_figures(folder: Path) -> None:
     write_atomic(folder / f"{NAME}.tex", text)
 
 
-def run(folder: Path, quick: bool) -> None:
+def run(job: Job) -> None:
     """Find all fronts, and write the CSVs with their provenance."""
     about = {
         "experiment": f"experiments.{NAME}",
@@ -192,31 +187,13 @@ def run(folder: Path, quick: bool) -> None:
         "unit": "cycles, bytes, nats, seconds; front_seconds: of the whole front",
     }
     limit = {"flash": f"{FLASH:g} of the dense network's"}
-    write_table(folder / f"{NAME}.csv", measure(quick), {**about, **limit})
+    write_table(job.folder / f"{NAME}.csv", measure(job.quick), {**about, **limit})
     limits = {"network": FAMILY, "flash": f"{FLASH_LIMITS} of the dense network's, by series"}
-    write_table(folder / f"{FAMILY_NAME}.csv", measure_family(quick), {**about, **limits})
+    write_table(job.folder / f"{FAMILY_NAME}.csv", measure_family(job.quick), {**about, **limits})
 
 
-@click.command(help=__doc__.splitlines()[0])
-@click.option("--quick", is_flag=True, help="One network, few points.")
-@click.option("--figures-only", is_flag=True, help="Draw the CSVs that are there.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; "
-    f"with --quick {QUICK_RESULTS}, so that committed results stay]",
-)
-def main(quick: bool, figures_only: bool, out: Path | None) -> None:
-    """Command line."""
-    folder = out or (QUICK_RESULTS if quick else RESULTS)
-    try:
-        if not figures_only:
-            run(folder, quick)
-        make_figures(folder)
-    except DtmmError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"{folder / NAME}.csv, .pdf, .png, .tex; {folder / FAMILY_NAME}.csv, .pdf, .png")
-
+EXPERIMENT = Experiment(NAME, __doc__, run, draw_all, quick="One network, few points.")
+main = EXPERIMENT.command()
 
 if __name__ == "__main__":
     main()

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import matplotlib.style
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ from dtmm.device.provenance import git_commit
 from dtmm.errors import DtmmError, InfeasibleError
 from dtmm.scheduler import Problem, Schedule, solve
 from dtmm.table import read_table, to_latex, write_table
-from experiments import STYLE
+from experiments.experiment import Experiment, Job, save_figure
 
 NETWORKS = ("vgg11", "resnet12", "squeezenet")
 QUICK_NETWORKS = ("resnet12",)
@@ -61,8 +61,6 @@ QUICK_SOLVERS = ("lagrangian", "greedy", "halp", "uniform")
 THRESHOLDS, QUICK_THRESHOLDS = 30, 6
 GAP = 1e-4
 TIME_LIMIT_S = 60.0
-RESULTS = Path(__file__).with_name("results")
-QUICK_RESULTS = Path("runs/experiments")
 NAME = "scheduler_comparison"
 LABELS = {
     "dp": "dynamic programming",
@@ -219,21 +217,19 @@ def latex(table: pd.DataFrame) -> str:
     return to_latex(shown, caption, "tab:scheduler-comparison", digits)
 
 
-def make_figures(folder: Path) -> None:
+def draw_all(folder: Path) -> None:
     """The figure (PDF, PNG) and the LaTeX table beside the CSV, from the CSV alone.
 
     Raises:
         DataError: the CSV is missing or malformed.
     """
     table, _ = read_table(folder / f"{NAME}.csv")
-    with matplotlib.style.context(STYLE):
-        figure = draw(table)
-        figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / f"{NAME}.png", dpi=300)
+    figure = draw(table)
+    save_figure(figure, folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
 
 
-def run(folder: Path, quick: bool) -> None:
+def run(job: Job) -> None:
     """Solve everything, and write the CSV with its provenance."""
     about = {
         "experiment": f"experiments.{NAME}",
@@ -244,29 +240,13 @@ def run(folder: Path, quick: bool) -> None:
         "gap": f"{GAP:g}",
         "unit": "cycles, bytes, nats, seconds; ratio: latency over that of lagrangian",
     }
-    write_table(folder / f"{NAME}.csv", measure(quick), about)
+    write_table(job.folder / f"{NAME}.csv", measure(job.quick), about)
 
 
-@click.command(help=__doc__.splitlines()[0])
-@click.option("--quick", is_flag=True, help="One network, one budget, fewer solvers.")
-@click.option("--figures-only", is_flag=True, help="Draw the CSV that is there.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; "
-    f"with --quick {QUICK_RESULTS}, so that committed results stay]",
+EXPERIMENT = Experiment(
+    NAME, __doc__, run, draw_all, quick="One network, one budget, fewer solvers."
 )
-def main(quick: bool, figures_only: bool, out: Path | None) -> None:
-    """Command line."""
-    folder = out or (QUICK_RESULTS if quick else RESULTS)
-    try:
-        if not figures_only:
-            run(folder, quick)
-        make_figures(folder)
-    except DtmmError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"{folder / NAME}.csv, .pdf, .png, .tex")
-
+main = EXPERIMENT.command()
 
 if __name__ == "__main__":
     main()

@@ -28,7 +28,6 @@ import os
 from pathlib import Path
 
 import click
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -37,13 +36,13 @@ import dtmm
 from dtmm.artifact import write_atomic
 from dtmm.data import load_dataset
 from dtmm.device.provenance import git_commit
-from dtmm.errors import DataError, DtmmError
+from dtmm.errors import DataError
 from dtmm.models import build_model
 from dtmm.network.ir import Conv2D
 from dtmm.pipeline.source import capture
 from dtmm.planning.kernels import uses_im2col
 from dtmm.table import read_table, to_latex, write_table
-from experiments import STYLE
+from experiments.experiment import Experiment, Job, save_figure
 from experiments.storage_formats import FORMATS, LABELS, Int8Array, row
 from experiments.tflite_weights import conv_weights
 
@@ -53,8 +52,6 @@ REMOVED = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 QUICK_REMOVED = (0, 50, 90)
 """Filterlets removed from each layer, in percent."""
 SEED = 0
-RESULTS = Path(__file__).with_name("results")
-QUICK_RESULTS = Path("runs/experiments")
 NAME = "storage_overhead"
 MODELS_NAME = f"{NAME}_models"
 PRINTED = ("fwcs_stored", "fwcs_prepared", "authors", "csr_delta")
@@ -168,17 +165,15 @@ def latex(table: pd.DataFrame, by: str, first: str, caption: str, label: str) ->
     return to_latex(pd.DataFrame(columns), caption, label, digits)
 
 
-def make_figures(folder: Path) -> None:
+def draw_all(folder: Path) -> None:
     """The figure (PDF, PNG) and the LaTeX tables beside the CSVs, from the CSVs alone.
 
     Raises:
         DataError: the CSV is missing or malformed.
     """
     table, _ = read_table(folder / f"{NAME}.csv")
-    with matplotlib.style.context(STYLE):
-        figure = draw(table)
-        figure.savefig(folder / f"{NAME}.pdf", metadata={"CreationDate": None})
-        figure.savefig(folder / f"{NAME}.png", dpi=300)
+    figure = draw(table)
+    save_figure(figure, folder, NAME)
     what = "overhead beyond the kept weights, in bits per filterlet position and in percent."
     shares = latex(
         table,
@@ -216,38 +211,21 @@ def provenance(model: str, weights: str) -> dict[str, object]:
     }
 
 
-def run(folder: Path, removed_percents: tuple[int, ...]) -> None:
+def run(job: Job) -> None:
     """Measure, and write the CSVs with their provenance."""
     about = provenance(MODEL, f"random int8, seed {SEED}")
-    write_table(folder / f"{NAME}.csv", measure(removed_percents), about)
+    removed = QUICK_REMOVED if job.quick else REMOVED
+    write_table(job.folder / f"{NAME}.csv", measure(removed), about)
     models = os.environ.get("DTMM_MODELS")
     if not models:
         click.echo("DTMM_MODELS names no folder: real models skipped")
         return
     about = provenance("every .tflite file below DTMM_MODELS", "the models' own")
-    write_table(folder / f"{MODELS_NAME}.csv", measure_models(Path(models)), about)
+    write_table(job.folder / f"{MODELS_NAME}.csv", measure_models(Path(models)), about)
 
 
-@click.command(help=__doc__.splitlines()[0])
-@click.option("--quick", is_flag=True, help="Three shares only.")
-@click.option("--figures-only", is_flag=True, help="Draw the CSV that is there.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; "
-    f"with --quick {QUICK_RESULTS}, so that committed results stay]",
-)
-def main(quick: bool, figures_only: bool, out: Path | None) -> None:
-    """Command line."""
-    folder = out or (QUICK_RESULTS if quick else RESULTS)
-    try:
-        if not figures_only:
-            run(folder, QUICK_REMOVED if quick else REMOVED)
-        make_figures(folder)
-    except DtmmError as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"{folder / NAME}.csv, .pdf, .png, .tex")
-
+EXPERIMENT = Experiment(NAME, __doc__, run, draw_all, quick="Three shares only.")
+main = EXPERIMENT.command()
 
 if __name__ == "__main__":
     main()

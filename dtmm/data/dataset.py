@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -64,6 +64,30 @@ class Dataset:
     def to_input(self, images: Images) -> Floats:
         """Preprocess [N, H, W, C] uint8 pixels to float32 of the same shape."""
         return ((images.astype(np.float32) / 255.0 - self.mean) / self.std).astype(np.float32)
+
+    def hold_out(self, share: float, seed: int) -> Dataset:
+        """The same training images, a random `share` of them as the test images instead.
+
+        What is trained and chosen on this dataset has never seen the real test images.
+
+        Raises:
+            DataError: the share leaves no image on one of the sides.
+        """
+        count = round(share * len(self.train_labels))
+        if not 0 < count < len(self.train_labels):
+            raise DataError(
+                f"{self.name}: holding out a share of {share:g} takes {count} of "
+                f"{len(self.train_labels)} training images, expected some but not all"
+            )
+        order = np.random.default_rng(seed).permutation(len(self.train_labels))
+        held, kept = np.sort(order[:count]), np.sort(order[count:])
+        return replace(
+            self,
+            train_images=self.train_images[kept],
+            train_labels=self.train_labels[kept],
+            test_images=self.train_images[held],
+            test_labels=self.train_labels[held],
+        )
 
     @cached_property
     def hash(self) -> str:

@@ -9,7 +9,7 @@ geometry: 16 KiB and 36 cycles fit as well. Instruction fetches and write-backs 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from dtmm.device.memory import REGIONS
@@ -61,13 +61,19 @@ class DataCache:
 
 @dataclass(frozen=True)
 class CacheCounts:
-    """What one region did to the data cache: accesses of lines, and lines missed."""
+    """What one region did to the data cache: accesses of lines, lines missed, and bytes.
+
+    bytes_read and bytes_written are those that loads and stores name, a byte as often as it is
+    accessed; memories without the cache (the stack's) count nowhere.
+    """
 
     id: int
     reads: int
     writes: int
     read_misses: int
     write_misses: int
+    bytes_read: int = 0
+    bytes_written: int = 0
 
 
 def cache_plugin(elf: Path, cache: DataCache, out: Path) -> str:
@@ -86,12 +92,13 @@ def read_cache_counts(text: str, ids: Iterable[int]) -> tuple[CacheCounts, ...]:
 
     Raises MeasurementError when the file is cut short or malformed.
     """
+    names = [field.name for field in fields(CacheCounts) if field.name != "id"]
     try:
         return tuple(
-            CacheCounts(number, *(int(word) for word in rows[0]))
+            CacheCounts(number, **dict(zip(names, map(int, rows[0]), strict=True)))
             for number, rows in read_regions(text, ids)
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise MeasurementError(f"cache counts are malformed: {error}") from error
 
 

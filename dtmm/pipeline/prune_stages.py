@@ -67,6 +67,7 @@ def finetune(context: Context) -> str:
     source = files.load(context, "network.dtmm", Network)
     selection = files.load(context, "selection.dtmm", Selection)
     dataset = context.source.dataset
+    checkpoint = context.folder.file("finetune.pt")  # a killed run goes on from here
     with context.progress.bar("steps") as bar:
         tuned = tune(
             remove(source, selection),
@@ -74,8 +75,10 @@ def finetune(context: Context) -> str:
             context.config.finetune,
             teacher=source,
             progress=bar,
+            checkpoint=checkpoint,
         )
     files.save(context, "tuned.dtmm", tuned)
+    checkpoint.unlink(missing_ok=True)
     share = accuracy(Executor(tuned), dataset, dataset.test_images, dataset.test_labels)
     return f"{100 * share:.2f} % test accuracy in float"
 

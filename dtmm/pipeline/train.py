@@ -36,6 +36,8 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         flip=dataset.mirror,
+        precision=settings.precision,
+        device=settings.device,
         seed=settings.seed,
     )
     with progress.bar("training") as bar:

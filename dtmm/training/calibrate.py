@@ -13,6 +13,7 @@ from dtmm.errors import DtmmError
 from dtmm.network.ir import Network
 from dtmm.training.batches import training_batches
 from dtmm.training.executor import Executor
+from dtmm.training.hardware import pick_device
 from dtmm.training.loop import to_tensor
 
 Ranges = dict[str, tuple[float, float]]
@@ -53,7 +54,12 @@ def activation_ranges(
 
 
 def reestimate_batch_norm(
-    network: Network, dataset: Dataset, images: int = 2048, seed: int = 0, batch: int = 128
+    network: Network,
+    dataset: Dataset,
+    images: int = 2048,
+    seed: int = 0,
+    batch: int = 128,
+    device: str = "auto",
 ) -> Network:
     """The network with batch normalization statistics of its own on training images.
 
@@ -64,7 +70,7 @@ def reestimate_batch_norm(
     Args:
         images: different training images to average over, not augmented.
     """
-    executor = Executor(network)
+    executor = Executor(network).to(pick_device(device))
     chosen = training_batches(dataset, images, batch, seed)
     reestimate_in_place(executor, (x for x, _ in chosen))
     return executor.to_network()
@@ -83,7 +89,7 @@ def reestimate_in_place(executor: Executor, batches: Iterable[torch.Tensor]) -> 
         norm.momentum = None  # torch's way to ask for a cumulative average
         norm.train()
     for images in batches:
-        executor(images)
+        executor(images.to(executor.device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     executor.eval()

@@ -37,8 +37,8 @@ def train_dense(
     log: list[Epoch] = []
     start = time.perf_counter()
 
-    def after_epoch(epoch: int, loss: float) -> None:
-        share = accuracy(module, dataset, dataset.test_images, dataset.test_labels)
+    def after_epoch(epoch: int, loss: float, result: nn.Module) -> None:
+        share = accuracy(result, dataset, dataset.test_images, dataset.test_labels)
         log.append(Epoch(epoch, loss, share, time.perf_counter() - start))
         if on_epoch is not None:
             on_epoch(log[-1])

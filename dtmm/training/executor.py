@@ -2,7 +2,8 @@
 
 Inside the executor tensors are torch's NCHW and convolution weights OIHW (in memory channels-last,
 which is the network's own OHWI order). A *filterlet* that is exactly zero when the executor is made
-is pruned: its gradient is masked and `apply_masks` holds it at exactly zero through training.
+is pruned, or whatever else the caller's masks say (`dtmm.training.masks`): a pruned weight gets no
+gradient, and `apply_masks` holds it at exactly zero through training.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from dtmm.errors import UnsupportedError
 from dtmm.network import ir
 from dtmm.network.groups import ChannelGroup, channel_groups
+from dtmm.training.hardware import device_of
 from dtmm.training.loop import to_tensor
-from dtmm.training.operators import OPERATORS, BatchNormOperator, Convolution, Layer, Operator
+from dtmm.training.masks import Masks, check_masks, filterlet_masks
+from dtmm.training.operators import OPERATORS, BatchNormOperator, Layer, Operator
 
 Watch = Callable[[str, Tensor], None]
 """Called with every tensor's name and value (NCHW or [N, C]) as it is computed."""
@@ -43,18 +46,26 @@ def _check(network: ir.Network) -> None:
 class Executor(nn.Module):
     """A `Network`, folded or not, as a module: float [N, C, H, W] in, [N, classes] out.
 
-    Weights are copied, the network is not changed. Train mode gives batch normalization by batch
-    statistics (and updates the running ones); eval mode uses the running ones.
+    Weights are copied, the network is not changed. A weight that `masks` rules out is zero from the
+    start (None: `filterlet_masks`, the network's own zero filterlets). Train mode gives batch
+    normalization by batch statistics (and updates the running ones); eval mode uses the running
+    ones.
 
     Raises:
         UnsupportedError: several inputs or outputs, or a parameter shared by two operators.
+        DtmmError: a mask that does not fit the network.
     """
 
-    def __init__(self, network: ir.Network) -> None:
+    def __init__(self, network: ir.Network, masks: Masks | None = None) -> None:
         super().__init__()
         _check(network)
+        masks = filterlet_masks(network) if masks is None else masks
+        check_masks(network, masks)
         self.network = network
         self.operators = nn.ModuleList(OPERATORS[type(op)](op, network) for op in network.ops)
+        for layer in self._layers():
+            if layer.op.name in masks:
+                layer.set_mask(masks[layer.op.name])
         last = {name: i for i, op in enumerate(network.ops) for name in ir.op_inputs(op)}
         self._last_use = {name: i for name, i in last.items() if name not in network.outputs}
 
@@ -67,11 +78,19 @@ class Executor(nn.Module):
     def _group_of(self) -> dict[str, str]:
         return {t: group.name for group in self.groups for t in group.tensors}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return device_of(self)
+
     def gates(self) -> dict[str, Tensor]:
         """A gate of ones, [C] float32 with gradient, for every prunable channel group but virtual
         ones, whose gate is that of their segments."""
         own = [group for group in self.groups if group.prunable and not group.segments]
-        return {group.name: torch.ones(group.channels, requires_grad=True) for group in own}
+        return {
+            group.name: torch.ones(group.channels, device=self.device, requires_grad=True)
+            for group in own
+        }
 
     def forward(
         self,
@@ -112,8 +131,8 @@ class Executor(nn.Module):
         channels = {group.name: group.channels for group in self.groups}
         for group in self.groups:
             if every.keys() & set(group.segments):
-                parts = [every.get(name, torch.ones(channels[name])) for name in group.segments]
-                every[group.name] = torch.cat(parts)
+                ones = {n: torch.ones(channels[n], device=self.device) for n in group.segments}
+                every[group.name] = torch.cat([every.get(n, ones[n]) for n in group.segments])
         return every
 
     def _gated(self, tensor: str, value: Tensor, gates: Mapping[str, Tensor]) -> Tensor:
@@ -130,22 +149,28 @@ class Executor(nn.Module):
             operator.norm for operator in self.operators if isinstance(operator, BatchNormOperator)
         ]
 
-    @torch.no_grad()
+    def _layers(self) -> list[Layer]:
+        return [operator for operator in self.operators if isinstance(operator, Layer)]
+
     def apply_masks(self) -> None:
-        """Sets every pruned filterlet to exactly zero; call it after each optimizer step."""
-        for operator in self.operators:
-            if isinstance(operator, Convolution):
-                operator.apply_mask()
+        """Sets every pruned weight to exactly zero.
+
+        SGD, Adam and their like leave them there by themselves, as they get no gradient; after a
+        step of anything else, call this.
+        """
+        for layer in self._layers():
+            layer.apply_mask()
 
     def weight(self, name: str) -> Tensor:
         """The weight parameter of a convolution (OIHW) or fully connected layer ([C_out, C_in])."""
-        for op, operator in zip(self.network.ops, self.operators, strict=True):
-            if op.name == name and isinstance(operator, Layer):
-                return operator.weight
+        for layer in self._layers():
+            if layer.op.name == name:
+                return layer.weight
         raise UnsupportedError(f"layer '{name}' of network '{self.network.name}' has no weight")
 
     def to_network(self) -> ir.Network:
         """The network with this executor's weights and batch normalization statistics, float32."""
+        self.apply_masks()
         params = dict(self.network.params)
         for operator in cast(Sequence[Operator], self.operators):
             for key, value in operator.params().items():

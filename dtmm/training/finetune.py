@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
+from dtmm.artifact import fingerprint
 from dtmm.config import FinetuneConfig
 from dtmm.data import Dataset
 from dtmm.network.ir import Network
 from dtmm.training.calibrate import reestimate_batch_norm
 from dtmm.training.executor import Executor
-from dtmm.training.loop import LoopConfig, Loss, cross_entropy, train
+from dtmm.training.hardware import pick_device
+from dtmm.training.loop import LoopConfig, Loss, accuracy, cross_entropy, train
+from dtmm.training.masks import Masks
 
 
 def finetune(
@@ -21,6 +26,8 @@ def finetune(
     config: FinetuneConfig,
     teacher: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
+    masks: Masks | None = None,
+    checkpoint: Path | None = None,
 ) -> Network:
     """Trains what pruning left; filterlets that are exactly zero stay exactly zero.
 
@@ -32,25 +39,70 @@ def finetune(
         config: with 0 epochs only batch normalization is re-estimated.
         teacher: the dense network; `config.distill` is its share of the loss.
         progress: called with (steps done, steps in all).
+        masks: weights that stay, where they are not whole filterlets (`dtmm.training.masks`).
+        checkpoint: file in which every epoch is saved; the same call after a kill goes on from it
+            and returns the very same network. It is left for the caller to delete.
 
     Raises:
         UnsupportedError: the network has several inputs or outputs.
+        ConfigError: unknown optimizer, precision or device.
+        DtmmError: masks that do not fit, or too few images to hold some out.
+        ArtifactError: the checkpoint is damaged or cannot be written.
     """
-    executor = Executor(reestimate_batch_norm(network, dataset, seed=config.seed))
+    device = config.device
+    split = dataset.hold_out(config.validation, config.seed) if config.validation else dataset
+    start = reestimate_batch_norm(network, split, seed=config.seed, device=device)
+    executor = Executor(start, masks)
     loop = LoopConfig(
         epochs=config.epochs,
         images_per_epoch=config.images_per_epoch,
         batch=config.batch,
+        optimizer=config.optimizer,
         lr=config.lr,
+        momentum=config.momentum,
         weight_decay=config.weight_decay,
+        warmup=config.warmup,
+        ema=config.ema,
+        patience=config.patience,
         flip=dataset.mirror,
+        precision=config.precision,
+        device=device,
         seed=config.seed,
     )
     loss = cross_entropy(config.label_smoothing)
     if teacher is not None and config.distill > 0:
-        loss = distillation(loss, Executor(teacher), config.distill, config.temperature)
-    train(executor, dataset, loop, loss, executor.apply_masks, None, progress)
-    return reestimate_batch_norm(executor.to_network(), dataset, seed=config.seed)
+        judge = Executor(teacher).to(pick_device(device))
+        loss = distillation(loss, judge, config.distill, config.temperature)
+
+    identity = _identity(network, split, config, teacher, masks)
+
+    def validate(result: torch.nn.Module) -> float:
+        return accuracy(result, split, split.test_images, split.test_labels)
+
+    train(
+        executor,
+        split,
+        loop,
+        loss,
+        executor.apply_masks,
+        progress=progress,
+        validate=validate if config.validation else None,
+        checkpoint=None if checkpoint is None else (checkpoint, identity),
+    )
+    return reestimate_batch_norm(executor.to_network(), split, seed=config.seed, device=device)
+
+
+def _identity(
+    network: Network,
+    dataset: Dataset,
+    config: FinetuneConfig,
+    teacher: Network | None,
+    masks: Masks | None,
+) -> str:
+    """What a fine-tuning run depends on, as one hash."""
+    networks = [fingerprint(each) for each in (network, teacher) if each is not None]
+    held = [(name, mask.shape, mask.tobytes()) for name, mask in sorted((masks or {}).items())]
+    return sha256(repr((networks, dataset.hash, config, held)).encode()).hexdigest()
 
 
 def distillation(hard: Loss, teacher: torch.nn.Module, share: float, temperature: float) -> Loss:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,32 +12,53 @@ import torch.nn.functional as F
 from torch import nn
 
 from dtmm.data.dataset import Dataset, Floats, Images, Labels
+from dtmm.training.hardware import (
+    autocast,
+    device_of,
+    make_deterministic,
+    pick_device,
+    pick_precision,
+)
+from dtmm.training.optimizers import make_optimizer, rate
+from dtmm.training.state import State, moving_average
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """loss(images, logits, labels) -> scalar."""
 
+Checkpoint = tuple[Path, str]
+"""A file, and what identifies the run: a file of another run is overwritten, not taken up."""
+
+_SEEDS_APART = 1_000_003
+"""Epochs of one seed never meet those of another."""
+
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """SGD with Nesterov momentum; the rate rises over the share `warmup`, then follows a cosine.
+    """How to train; the rate rises over the share `warmup`, then follows a cosine to 0.
 
     Attributes:
         epochs: passes; images_per_epoch: training images per pass (None: all).
-        batch: images per step. lr: peak learning rate.
+        batch: images per step. optimizer: a name of `OPTIMIZERS`. lr: peak learning rate.
+        ema: decay per step of a moving average of the weights, which then is the result; 0: none.
+        patience: stop after as many epochs without a better validation; 0: never.
         shift: augmentation shifts images by up to this many pixels; flip: mirrors half of them.
-        amp: bfloat16 autocast.
+        precision: "auto", "bf16", "fp16" or "fp32"; device: "auto", "cpu", "cuda" or "cuda:N".
     """
 
     epochs: int
     images_per_epoch: int | None = None
     batch: int = 128
+    optimizer: str = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup: float = 0.15
+    ema: float = 0.0
+    patience: int = 0
     flip: bool = True
     shift: int = 2
-    amp: bool = True
+    precision: str = "auto"
+    device: str = "auto"
     seed: int = 0
 
 
@@ -88,47 +110,70 @@ def train(
     config: LoopConfig,
     loss: Loss,
     after_step: Callable[[], None] | None = None,
-    after_epoch: Callable[[int, float], None] | None = None,
+    after_epoch: Callable[[int, float, nn.Module], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Train in place; leaves the module in eval mode.
+    """Train in place on `config.device`; leaves the module there, in eval mode.
+
+    Everything random follows from the seed and the number of the epoch, so that a run that was
+    killed goes on from its checkpoint and ends with the very same weights.
 
     Args:
         after_step: called after every optimizer step (to hold masks).
-        after_epoch: called with the epoch's number and mean training loss, module in eval mode.
+        after_epoch: called with the epoch's number, its mean training loss and the module whose
+            weights count (the moving average where there is one), in eval mode.
         progress: called with (steps done, steps in all).
+        validate: scores that module after every epoch, higher is better; the best epoch's weights
+            are the result. Never give it test images.
+        checkpoint: where every epoch is saved, and a run is taken up again.
+
+    Raises:
+        ConfigError: unknown optimizer, precision or device.
+        ArtifactError: the checkpoint is damaged or cannot be written.
     """
-    torch.manual_seed(config.seed)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = pick_device(config.device)
+    make_deterministic(device)
+    dtype = pick_precision(config.precision, device)
+    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = State(
+        module,
+        make_optimizer(
+            config.optimizer, module.parameters(), config.lr, config.momentum, config.weight_decay
+        ),
+        torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
+        moving_average(module, config.ema),
+    )
+    if checkpoint is not None:
+        state.load(*checkpoint)
     per_epoch = steps_per_epoch(dataset, config)
     total = per_epoch * config.epochs
-    optimizer = torch.optim.SGD(
-        module.parameters(), config.lr, config.momentum, 0.0, config.weight_decay, nesterov=True
-    )
-    warmup = max(int(total * config.warmup), 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min((step + 1) / warmup, 1.0)
-        * 0.5 * (1 + np.cos(np.pi * max(step - warmup, 0) / max(total - warmup, 1))),
-    )  # fmt: skip
-    for epoch in range(config.epochs):
+    for epoch in range(state.epoch, config.epochs):
+        if state.has_stalled(config.patience):
+            break
+        torch.manual_seed(config.seed * _SEEDS_APART + epoch)
         module.train()
-        summed = 0.0
-        for step, (images, labels) in enumerate(batches(dataset, config, epoch)):
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.amp):
+        summed = torch.zeros((), dtype=torch.float64, device=device)
+        for i, (images, labels) in enumerate(batches(dataset, config, epoch)):
+            step = epoch * per_epoch + i
+            images, labels = images.to(device), labels.to(device)
+            with autocast(device, dtype):
                 value = loss(images, module(images), labels)
-            optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            if after_step is not None:
-                after_step()
-            summed += value.item()
+            state.step(value, rate(step, total, config.lr, config.warmup), after_step)
+            summed += value.detach()
             if progress is not None:
-                progress(epoch * per_epoch + step + 1, total)
+                progress(step + 1, total)
         module.eval()
+        state.result.eval()
+        state.epoch = epoch + 1
+        if validate is not None:
+            state.judge(validate(state.result))
         if after_epoch is not None:
-            after_epoch(epoch, summed / per_epoch)
+            after_epoch(epoch, summed.item() / per_epoch, state.result)
+        if checkpoint is not None:
+            state.save(*checkpoint)
+    state.finish()
     module.eval()
 
 
@@ -147,8 +192,9 @@ def accuracy(
 ) -> float:
     """Share of [N, H, W, C] uint8 images that the module, in eval mode, puts in their class."""
     module.eval()
+    device = device_of(module)
     right = 0
     for start in range(0, len(labels), batch):
-        logits = module(to_tensor(dataset.to_input(images[start : start + batch])))
-        right += int((logits.argmax(1).numpy() == labels[start : start + batch]).sum())
+        logits = module(to_tensor(dataset.to_input(images[start : start + batch])).to(device))
+        right += int((logits.argmax(1).cpu().numpy() == labels[start : start + batch]).sum())
     return right / len(labels)

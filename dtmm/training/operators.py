@@ -55,15 +55,40 @@ _Maker = Callable[[Any, ir.Network], Operator]
 
 
 class Layer(Operator):
-    """An operator with weights; `weight` is OIHW for a convolution, else [C_out, C_in]."""
+    """An operator with weights; `weight` is OIHW for a convolution, else [C_out, C_in].
+
+    Pruned weights get no gradient. An optimizer that moves a weight by its gradient, momentum and
+    decay alone therefore leaves a zero at zero; `apply_mask` is there for all others.
+    """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
+    mask: Tensor | None
 
     def __init__(self, op: ir.Weighted, network: ir.Network) -> None:
         super().__init__()
         self.op = op
         self.bias = None if op.bias is None else _parameter(network.params[op.bias])
+        self.register_buffer("mask", None, persistent=False)
+
+    def set_mask(self, kept: npt.NDArray[np.bool_]) -> None:
+        """Prunes the weights where `kept`, in the network's layout, is False; call it once."""
+        self.mask = self._from_network(torch.from_numpy(kept.astype(np.float32)))
+        self.weight.register_hook(self._masked)  # type: ignore[no-untyped-call]
+        self.apply_mask()
+
+    def _masked(self, values: Tensor) -> Tensor:
+        return values if self.mask is None else values * self.mask
+
+    @torch.no_grad()
+    def apply_mask(self) -> None:
+        """Sets pruned weights to exactly zero."""
+        if self.mask is not None:
+            self.weight.mul_(self.mask)
+
+    def _from_network(self, values: Tensor) -> Tensor:
+        """A weight-like array in the layout of `weight`."""
+        return values
 
     def params(self) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = {self.op.weight: self._own_weight()}
@@ -76,32 +101,16 @@ class Layer(Operator):
 
 
 class Convolution(Layer):
-    """A convolution, grouped or depthwise ones included. Depthwise weights have no mask: there a
-    filterlet is a single weight, which is never pruned by itself."""
+    """A convolution, grouped or depthwise ones included."""
 
     op: ir.Conv2D | ir.DepthwiseConv2D
-    mask: Tensor | None
 
     def __init__(self, op: ir.Conv2D | ir.DepthwiseConv2D, network: ir.Network) -> None:
         super().__init__(op, network)
         weight = network.params[op.weight]
         self.groups = len(weight) if isinstance(op, ir.DepthwiseConv2D) else op.groups
-        self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)).permute(0, 3, 1, 2))
-        mask = None
-        if isinstance(op, ir.Conv2D):
-            kept = np.any(weight != 0, axis=3, keepdims=True).astype(np.float32)
-            mask = None if kept.all() else torch.from_numpy(kept).permute(0, 3, 1, 2)
-        self.register_buffer("mask", mask, persistent=False)
-        if mask is not None:
-            self.weight.register_hook(self._masked)  # type: ignore[no-untyped-call]
-
-    def _masked(self, values: Tensor) -> Tensor:
-        return values if self.mask is None else values * self.mask
-
-    def apply_mask(self) -> None:
-        """Sets pruned filterlets to exactly zero."""
-        if self.mask is not None:
-            self.weight.mul_(self.mask)
+        own = torch.from_numpy(weight.astype(np.float32))
+        self.weight = nn.Parameter(self._from_network(own))
 
     def forward(self, x: Tensor) -> Tensor:
         top, left, bottom, right = self.op.padding
@@ -114,6 +123,9 @@ class Convolution(Layer):
             x, weight = _row_major(x), _row_major(weight)
         y = F.conv2d(x, weight, self.bias, stride, padding, dilation, self.groups)
         return _activate(y, self.op.activation)
+
+    def _from_network(self, values: Tensor) -> Tensor:
+        return values.permute(0, 3, 1, 2)
 
     def _own_weight(self) -> Tensor:
         return self.weight.permute(0, 2, 3, 1)

@@ -72,6 +72,20 @@ def test_accesses(elf) -> None:
     assert run.cache[2].id == 1
 
 
+def test_bytes(elf) -> None:
+    """As the C code moves them, whatever width the access has; the counters lie on the stack."""
+    run = run_firmware(elf, count_regions=False, cache=DataCache(), timeout_s=60)
+    literals = 64  # addresses that are loaded from the code
+    moved = [(counts.bytes_read, counts.bytes_written) for counts in run.cache]
+    for (read, written), (bytes_read, bytes_written) in zip(
+        moved,
+        [(8192, 0), (8192, 0), (0, 3 * 8192), (8192, 0), (4, 0), (2 * 65536 // 32, 0)],
+        strict=True,
+    ):
+        assert bytes_read <= read <= bytes_read + literals
+        assert written == bytes_written
+
+
 def test_geometry_matters(elf) -> None:
     small = misses(elf, DataCache(bytes=4096, ways=1))
     assert small[2] == (0, 3 * 256)  # direct mapped: 8 KiB push each other out of 4 KiB
@@ -101,7 +115,14 @@ def test_refusals(options, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "REGION 0 1 2 3 4\n", "REGION 0 1 2 3\nDONE 1\n", "REGION 0 1 2 3 x\nDONE 1\n"]
+    "text",
+    [
+        "",
+        "REGION 0 1 2 3 4 5 6\n",
+        "REGION 0 1 2 3 4 5\nDONE 1\n",
+        "REGION 0 1 2 3 4 5 6 7\nDONE 1\n",
+        "REGION 0 1 2 3 4 5 x\nDONE 1\n",
+    ],
 )
 def test_a_malformed_file_is_refused(text: str) -> None:
     with pytest.raises(MeasurementError):

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from dtmm.storage import encode_fwcs, expanded_bytes, fwcs_blob_size
 from dtmm.table import read_table
+from experiments.experiment import RESULTS
 from experiments.fwcs_forms import LAYERS, REMOVED, SEED, main
-from experiments.storage_overhead import RESULTS, pruned_weights
+from experiments.storage_overhead import pruned_weights
 
 SPECIFICATION = Path(__file__).parents[2] / "docs" / "fwcs.md"
 

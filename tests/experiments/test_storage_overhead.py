@@ -14,8 +14,9 @@ from dtmm.network.ir import Conv2D
 from dtmm.network.tflite_writer import write_tflite
 from dtmm.quantization import quantize
 from dtmm.table import read_table
+from experiments.experiment import RESULTS
 from experiments.storage_formats import FORMATS
-from experiments.storage_overhead import RESULTS, main, pruned_weights
+from experiments.storage_overhead import main, pruned_weights
 from experiments.tflite_weights import conv_weights
 from tests.training.networks import residual
 

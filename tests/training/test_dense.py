@@ -20,7 +20,7 @@ from dtmm.training.loop import (
     train,
 )
 
-SHORT = LoopConfig(epochs=2, images_per_epoch=128, batch=32, flip=False, shift=1, amp=False)
+SHORT = LoopConfig(epochs=2, images_per_epoch=128, batch=32, flip=False, shift=1, precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def model(digits: Dataset, seed: int = 0) -> torch.nn.Module:
 def test_tiny_resnet_learns_digits(digits: Dataset) -> None:
     module = model(digits)
     seen = []
-    config = LoopConfig(epochs=10, batch=32, lr=0.1, flip=False, shift=1, amp=False)
+    config = LoopConfig(epochs=10, batch=32, lr=0.1, flip=False, shift=1, precision="fp32")
     log = train_dense(module, digits, config, on_epoch=seen.append)
     found = accuracy(module, digits, digits.test_images, digits.test_labels)
     assert found > 0.9

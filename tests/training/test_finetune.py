@@ -34,7 +34,7 @@ def digits() -> Dataset:
 @pytest.fixture(scope="module")
 def dense(digits: Dataset) -> Network:
     executor = Executor(residual(size=16))
-    config = LoopConfig(epochs=8, batch=32, lr=0.1, flip=False, shift=1, amp=False)
+    config = LoopConfig(epochs=8, batch=32, lr=0.1, flip=False, shift=1, precision="fp32")
     train(executor, digits, config, cross_entropy())
     return executor.to_network()
 

@@ -7,10 +7,11 @@
  * as in block_counts.c; bypass ranges are memory that the cache does not serve (a TCM). FILE gets,
  * per region,
  *
- *   REGION <ordinal> <reads> <writes> <read misses> <write misses>
+ *   REGION <ordinal> <reads> <writes> <read misses> <write misses> <bytes read> <bytes written>
  *
  * and, when the machine stops in good order, `DONE <regions>`. Reads and writes count an access of
- * each line once per instruction element as QEMU reports it; misses are whole lines. The cache is
+ * each line once per instruction element as QEMU reports it; misses are whole lines; bytes are those
+ * that loads and stores name, however often. Nothing counts that goes to a bypass. The cache is
  * write-back with write allocation, replacement is random from a fixed seed, and it is empty when a
  * region begins: what a region finds depends on nothing that ran before it.
  */
@@ -60,7 +61,7 @@ enum { BYPASS_LIMIT = 8 };
 static uint64_t *tags; /* [sets][ways], line number + 1; 0 is empty */
 static uint64_t sets = 256, ways = 4, line_bytes = 32;
 static uint32_t random_state;
-static uint64_t accesses[KINDS], misses[KINDS];
+static uint64_t accesses[KINDS], misses[KINDS], bytes[KINDS];
 static bool active;
 static uint64_t regions;
 static struct range begin_marker, end_marker, bypass[BYPASS_LIMIT];
@@ -84,6 +85,7 @@ static void on_begin(unsigned vcpu, void *data) {
     memset(tags, 0, sets * ways * sizeof *tags);
     memset(accesses, 0, sizeof accesses);
     memset(misses, 0, sizeof misses);
+    memset(bytes, 0, sizeof bytes);
     random_state = 1;
 }
 
@@ -93,8 +95,13 @@ static void on_end(unsigned vcpu, void *data) {
         return;
     }
     active = false;
-    fprintf(out, "REGION %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", regions++,
-            accesses[READ], accesses[WRITE], misses[READ], misses[WRITE]);
+    const uint64_t counts[] = {accesses[READ], accesses[WRITE], misses[READ],
+                               misses[WRITE],  bytes[READ],     bytes[WRITE]};
+    fprintf(out, "REGION %" PRIu64, regions++);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        fprintf(out, " %" PRIu64, counts[i]);
+    }
+    fprintf(out, "\n");
 }
 
 static void touch(uint64_t line, int kind) {
@@ -125,7 +132,9 @@ static void on_access(
         }
     }
     const int kind = qemu_plugin_mem_is_store(info) ? WRITE : READ;
-    const uint64_t last = address + (UINT64_C(1) << qemu_plugin_mem_size_shift(info)) - 1;
+    const uint64_t size = UINT64_C(1) << qemu_plugin_mem_size_shift(info);
+    const uint64_t last = address + size - 1;
+    bytes[kind] += size;
     for (uint64_t line = address / line_bytes; line <= last / line_bytes; line++) {
         touch(line, kind);
     }

@@ -1,0 +1,150 @@
+"""What every experiment is: tables that it measures, and figures drawn from those tables alone.
+
+    EXPERIMENT = Experiment("my_table", __doc__, run, draw, quick="one network")
+    main = EXPERIMENT.command()
+
+A script defines `run` and `draw`; the command line, where results go and the look of figures are
+the same for all (`python -m experiments.run --list` names them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import click
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from dtmm.errors import DtmmError
+
+RESULTS = Path(__file__).with_name("results")
+"""Where committed results lie."""
+
+QUICK_RESULTS = Path("runs/experiments")
+"""Where quick runs write, so that committed results stay."""
+
+_STYLE = Path(__file__).with_name("style.mplstyle")
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What a user may exchange, each by its registry's name or as `module:attribute`.
+
+    None: the experiment's own choice. An experiment names in `swaps` those that it honours.
+    """
+
+    solver: str | None = None
+    cost_model: str | None = None
+    loss_model: str | None = None
+    criterion: str | None = None
+    device: str | None = None
+
+
+_HELP = {
+    "solver": "A solver of `dtmm solvers`, or module:attribute.",
+    "cost_model": "A cost model, a latency CSV, or module:attribute.",
+    "loss_model": "A loss model of dtmm.planning.loss_models.",
+    "criterion": "An importance criterion of dtmm.pruning.registry.",
+    "device": "A device of `dtmm devices`.",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of an experiment: where its tables go, how much of it, what is exchanged."""
+
+    folder: Path
+    quick: bool
+    swap: Swap = Swap()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One script.
+
+    Attributes:
+        name: of the module, and of its files.
+        about: its docstring; the first line is its title.
+        run: measures and writes CSVs with provenance into the job's folder; resumable where it
+            takes long.
+        draw: (folder) figures and LaTeX beside the CSVs, from the CSVs alone, in the common style.
+        quick: what a quick run leaves out.
+        swaps: fields of Swap that `run` honours.
+    """
+
+    name: str
+    about: str
+    run: Callable[[Job], None]
+    draw: Callable[[Path], None]
+    quick: str
+    swaps: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """One line."""
+        return self.about.splitlines()[0]
+
+    def execute(self, job: Job) -> None:
+        """Tables, then figures.
+
+        Raises:
+            DtmmError: what the experiment says.
+        """
+        self.run(job)
+        self.figures(job.folder)
+
+    def figures(self, folder: Path) -> None:
+        """Figures and LaTeX of the tables that lie in `folder`.
+
+        Raises:
+            DataError: a table is missing or malformed.
+        """
+        with matplotlib.style.context(_STYLE):
+            self.draw(folder)
+
+    def command(self) -> click.Command:
+        """The script's command line."""
+
+        def main(quick: bool, figures_only: bool, out: Path | None, **swap: str | None) -> None:
+            folder = out or (QUICK_RESULTS if quick else RESULTS)
+            before = _stamps(folder, self.name)
+            try:
+                if figures_only:
+                    self.figures(folder)
+                else:
+                    self.execute(Job(folder, quick, Swap(**swap)))
+            except DtmmError as error:
+                raise click.ClickException(str(error)) from None
+            after = _stamps(folder, self.name)
+            written = sorted(path for path, stamp in after.items() if stamp != before.get(path))
+            click.echo(" ".join(str(path) for path in written))
+
+        options = [
+            click.Option(["--quick"], is_flag=True, help=self.quick),
+            click.Option(["--figures-only"], is_flag=True, help="Draw the tables that are there."),
+            click.Option(
+                ["--out"],
+                type=click.Path(file_okay=False, path_type=Path),
+                help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; "
+                f"with --quick {QUICK_RESULTS}, so that committed results stay]",
+            ),
+        ]
+        options += [
+            click.Option([f"--{each.name.replace('_', '-')}"], help=_HELP[each.name])
+            for each in fields(Swap)
+            if each.name in self.swaps
+        ]
+        return click.Command(self.name, callback=main, params=list(options), help=self.title)
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """`name`.pdf for print, `name`.png to look at; the same bytes for the same figure."""
+    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    figure.savefig(folder / f"{name}.png", dpi=300)
+
+
+def _stamps(folder: Path, name: str) -> dict[Path, int]:
+    """Files of an experiment, by when they were last written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob(f"{name}*") if path.is_file()}
