@@ -151,7 +151,7 @@ def sample(points: Iterable[Point], share: float = SHARE) -> tuple[Point, ...]:
     of_structure: dict[str, list[list[Point]]] = {}
     for each in groups:
         of_structure.setdefault(structure(each[0].kernel), []).append(each)
-    least = {}
+    least: dict[Point, int] = {}
     for same in of_structure.values():
         counts = len(_columns([each[0] for each in same], 0)[0])
         most = max(ENDS, -(-(counts + ENDS) // len(same)))
@@ -173,12 +173,15 @@ def split(points: Iterable[Point]) -> tuple[tuple[Point, ...], tuple[Point, ...]
     return tuple(sorted(set(points) - checked)), tuple(sorted(checked))
 
 
-def fit(seen: LatencyTable, checked: LatencyTable, points: int) -> FittedModel:
+def fit(
+    seen: LatencyTable, checked: LatencyTable, points: int, pooled: bool = False
+) -> FittedModel:
     """Prices from the costs seen; their error on others goes to the provenance.
 
     Args:
         seen, checked: measured with the same pattern seed, which their provenance names.
         points: how many points the model is to stand for.
+        pooled: no kernel has prices of its own, so that kernels without a point have prices too.
     """
     seed = int(seen.provenance["pattern_seed"])
     groups: dict[str, list[Point]] = {}
@@ -186,7 +189,7 @@ def fit(seen: LatencyTable, checked: LatencyTable, points: int) -> FittedModel:
         groups.setdefault(structure(point.kernel), []).append(point)
     prices: dict[str, dict[str, Price]] = {}
     for each in groups.values():
-        columns, matrix = _columns(each, seed)
+        columns, matrix = _columns(each, seed, pooled)
         costs = [(seen.costs[point].cycles, seen.costs[point].instructions) for point in each]
         both = (_prices(matrix, np.array(column)) for column in zip(*costs, strict=True))
         for (kernel, count), cycles, instructions in zip(columns, *both, strict=True):
@@ -227,12 +230,14 @@ def _alike(points: Iterable[Point]) -> list[list[Point]]:
     return list(groups.values())
 
 
-def _columns(points: Sequence[Point], seed: int) -> tuple[list[tuple[str, str]], Floats]:
+def _columns(
+    points: Sequence[Point], seed: int, pooled: bool = False
+) -> tuple[list[tuple[str, str]], Floats]:
     """What a structure's points need prices of: (structure or kernel, count); [points, prices]."""
     rows = []
     for point in points:
         counts, name = work(point, random_runs(point, seed)), structure(point.kernel)
-        own = {count: point.kernel if count in STATED else name for count in counts}
+        own = {count: point.kernel if count in STATED and not pooled else name for count in counts}
         rows.append({(own[count], count): n for count, n in counts.items()})
     columns = list(dict.fromkeys(column for row in rows for column in row))
     return columns, np.array([[row.get(column, 0.0) for column in columns] for row in rows])

@@ -218,14 +218,19 @@ def _checked(point: Point, kept: Kept) -> Kept:
     return kept
 
 
-def _fields(point: Point, masks: int, seed: int) -> list[int]:
-    """The fields of harness.c's `point`, after a check that its buffers are large enough."""
+def check_size(point: Point) -> None:
+    """Raises MeasurementError where the firmware's buffers are too small for a point."""
     needs = _needs(point)
     for name, limit in LIMITS.items():
         if needs[name] > limit:
             raise MeasurementError(
                 f"{describe(point)} needs {name}={needs[name]}, the harness has {limit}"
             )
+
+
+def _fields(point: Point, masks: int, seed: int) -> list[int]:
+    """The fields of harness.c's `point`, after a check that its buffers are large enough."""
+    check_size(point)
     shape = point.shape
     multiple = 1 if family(point.kernel) == CONV_IM2COL else VECTOR_BYTES
     run_kernel = variant(point.kernel)

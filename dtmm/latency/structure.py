@@ -326,9 +326,9 @@ class Runs:
 
 
 # by the columns kept of three neighbours (bit 0 is the first): lengths of the runs, in order
-_JOINED = ((), (1,), (1,), (2,), (1,), (1, 1), (2,), (3,))
-_THREES = ((), (1,), (1,), (1, 1), (1,), (1, 1), (1, 1), (3,))
-_SINGLE = ((), (1,), (1,), (1, 1), (1,), (1, 1), (1, 1), (1, 1, 1))
+_JOINED: tuple[tuple[int, ...], ...] = ((), (1,), (1,), (2,), (1,), (1, 1), (2,), (3,))
+_THREES: tuple[tuple[int, ...], ...] = ((), (1,), (1,), (1, 1), (1,), (1, 1), (1, 1), (3,))
+_SINGLE: tuple[tuple[int, ...], ...] = ((), (1,), (1,), (1, 1), (1,), (1, 1), (1, 1), (1, 1, 1))
 
 
 def count_runs(kept: Kept, kernel: Pair, stride_w: int, dilation_w: int) -> Runs:
