@@ -7,7 +7,7 @@ demo: setup
 
 # Lint first, so that pytest's closing line is the last one.
 test: lint
-	@.venv/bin/python -m pytest --cov --cov-report=term $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
 
 test-full: lint
 	@scripts/test_full.sh $(ARGS)

@@ -32,7 +32,8 @@ from benchmarks.kernels import dense_kernels, sparse_kernels
 from benchmarks.shapes import Shape
 from dtmm.artifact import write_atomic
 from dtmm.device import CycleModel, collect_provenance
-from dtmm.device.cycle_model import BlockCost, price_block
+from dtmm.device.block_price import price_block
+from dtmm.device.cycle_model import BlockCost
 from dtmm.device.mca import block_cycles
 from dtmm.latency import patterns
 from dtmm.latency.harness import run_points

@@ -10,7 +10,7 @@ commit=$(git rev-parse HEAD)
 [ -z "$(git status --porcelain)" ] || commit="$commit with uncommitted changes"
 
 status=0
-DTMM_FULL=1 "$bin/python" -m pytest --full "$@" 2>&1 | tee "$log" || status=$?
+DTMM_FULL=1 "$bin/python" -m pytest --full --numprocesses=auto --dist=loadfile "$@" 2>&1 | tee "$log" || status=$?
 
 mkdir -p tests/results
 {

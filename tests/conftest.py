@@ -14,6 +14,9 @@ from dtmm.device.toolchain import tools_report
 
 matplotlib.use("agg")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker per core: threads of torch would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 hypothesis.settings.register_profile(
     "ci", derandomize=True, deadline=None, max_examples=30, database=None
 )

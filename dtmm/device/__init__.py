@@ -3,6 +3,10 @@
 elf = build_elf(model_sources=..., runtime_sources=..., harness_sources=..., out_elf=...)
 run = run_firmware(elf.path, count_regions=True)
 costs = CycleModel().price(elf.path, run.regions)
+
+cached = cycle_model("m55-v2")                  # behind a data cache; the default is zero-wait
+run = run_firmware(elf.path, count_regions=True, cache=cached.cache)
+costs = cached.price(elf.path, run.regions, run.cache)
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from dtmm.device.build import (
     firmware_dir,
     target_flags,
 )
-from dtmm.device.cycle_model import CycleModel, RegionCost, SymbolCost
+from dtmm.device.cache_misses import CacheCounts, CachedMemory, DataCache
+from dtmm.device.cycle_model import CycleModel, RegionCost, SymbolCost, cycle_model
 from dtmm.device.elf import (
     Elf,
     FlashBytes,
@@ -37,7 +42,10 @@ from dtmm.device.toolchain import Tool, find_tool, require_tool, tools_report
 
 __all__ = [
     "TARGETS",
+    "CacheCounts",
+    "CachedMemory",
     "CycleModel",
+    "DataCache",
     "Device",
     "Elf",
     "FlashBytes",
@@ -54,6 +62,7 @@ __all__ = [
     "build_host_library",
     "build_host_program",
     "collect_provenance",
+    "cycle_model",
     "device",
     "devices",
     "find_tool",

@@ -16,12 +16,13 @@ from dtmm.device.memory import REGIONS
 from dtmm.device.qemu_plugin import plugin_argument, read_regions, region_markers
 from dtmm.errors import MeasurementError
 
+REPLACEMENTS = ("random", "lru")
 _BYPASSES = 8
 
 
 @dataclass(frozen=True)
 class DataCache:
-    """A write-back, write-allocating data cache with random replacement.
+    """A write-back, write-allocating data cache.
 
     It is empty when a region begins, so that a region's misses depend on the region alone.
 
@@ -30,14 +31,17 @@ class DataCache:
         uncached: names of memories (`dtmm.device.memory.REGIONS`) that the core reaches without it.
             By default the DTCM, where the stack lies; weights count as if they lay in flash,
             wherever the firmware has them.
+        replacement: of REPLACEMENTS: a random line of the set (from a fixed seed), or the one not
+            used for longest.
 
-    Raises MeasurementError on a geometry that makes no sets, or an unknown memory.
+    Raises MeasurementError on a geometry that makes no sets, an unknown memory or replacement.
     """
 
     bytes: int = 32 * 1024
     ways: int = 4
     line_bytes: int = 32
     uncached: tuple[str, ...] = ("DTCM",)
+    replacement: str = "random"
 
     def __post_init__(self) -> None:
         sizes = (self.bytes, self.ways, self.line_bytes)
@@ -51,6 +55,10 @@ class DataCache:
             raise MeasurementError(
                 f"uncached memories {', '.join(self.uncached)}: expected some of "
                 f"{', '.join(REGIONS)}"
+            )
+        if self.replacement not in REPLACEMENTS:
+            raise MeasurementError(
+                f"cache replacement {self.replacement!r}: expected {' or '.join(REPLACEMENTS)}"
             )
 
     @property
@@ -76,15 +84,23 @@ class CacheCounts:
     bytes_written: int = 0
 
 
-def cache_plugin(elf: Path, cache: DataCache, out: Path) -> str:
+def cache_plugin(elf: Path, cache: DataCache, out: Path, trace: Path | None = None) -> str:
     """The value of QEMU's -plugin option that simulates `cache`, counts into the file `out`.
+
+    Args:
+        trace: a file that gets every access that the cache serves (see the plug-in's head). It
+            grows by some 15 bytes per access.
 
     Raises ToolchainError when QEMU takes no plug-ins or the firmware has no region markers.
     """
     bypass = [f"{at:x}:{at + size:x}" for at, size in (REGIONS[name] for name in cache.uncached)]
     geometry = {"sets": [cache.sets], "ways": [cache.ways], "line": [cache.line_bytes]}
+    how = {
+        "lru": [str(int(cache.replacement == "lru"))],
+        "trace": [] if trace is None else [str(trace)],
+    }
     where = {"out": [str(out)], **region_markers(elf)}
-    return plugin_argument("cache_misses", {**where, **geometry, "bypass": bypass})
+    return plugin_argument("cache_misses", {**where, **geometry, **how, "bypass": bypass})
 
 
 def read_cache_counts(text: str, ids: Iterable[int]) -> tuple[CacheCounts, ...]:
@@ -104,7 +120,7 @@ def read_cache_counts(text: str, ids: Iterable[int]) -> tuple[CacheCounts, ...]:
 
 @dataclass(frozen=True)
 class CachedMemory:
-    """The cycle model of cached memory, on top of zero-wait cycles. The defaults are m55-v2.
+    """What waiting for missed lines adds to zero-wait cycles. The defaults are those of m55-v2.
 
     cycles_per_missed_line: of reads; a write that misses does not stop the core, for its line is
     fetched behind a store buffer. Raises MeasurementError where m55-v2 is given other values.

@@ -1,66 +1,31 @@
-"""Modelled cycles of counted regions on a Cortex-M55 with zero-wait memory.
+"""Modelled cycles of counted regions on a Cortex-M55: in zero-wait memory, or behind a data cache.
 
-m55-v1 is frozen. A block's cost per execution is what llvm-mca's Cortex-M55
-scheduling model gives for its instructions, without those that RULES prices; a taken edge adds
-`branch_penalty` unless the block ends in a low-overhead loop end. It is a model: on silicon with
-caches, differences below about 10 % between different kernels are not to be trusted.
+A block's cost per execution is what llvm-mca's Cortex-M55 scheduling model gives for its
+instructions, without those that `block_price.RULES` prices; a taken edge adds `branch_penalty`
+unless the block ends in a low-overhead loop end. m55-v2 adds what waiting for missed lines of a
+data cache costs. Both are frozen. docs/cycle-model.md says where the figures come from, how they
+compare with silicon, and what such a model cannot know.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtmm.device.block_counts import RegionCounts
+from dtmm.device.block_price import data_accesses, price_block, scatters
+from dtmm.device.cache_misses import CacheCounts, CachedMemory, DataCache
 from dtmm.device.disassembly import Disassembly, disassemble
 from dtmm.device.mca import block_cycles
 from dtmm.device.toolchain import require_tool
 from dtmm.errors import MeasurementError
 
-_CONDITIONS = "eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Instructions that llvm-mca does not price: the first matching rule decides.
-
-    cycles: per instruction; per_register: besides, for each register of its list.
-    """
-
-    pattern: str
-    cycles: float
-    per_register: float
-    why: str
-
-
-# Kept from llvm-mca, which sees straight-line code only. The figures are part of m55-v1, frozen.
-# Nobody has measured them on silicon one by one.
-RULES: tuple[Rule, ...] = (
-    Rule(r"(le|letp) ", 0, 0, "loop end: free in steady state, the loop is in the LO branch cache"),
-    Rule(r"(wls|dls)", 1, 0, "loop start"),
-    Rule(rf"(b|bl|bx|blx|cbz|cbnz|b({_CONDITIONS}))(\.w|\.n)? ", 1, 0, "branch issue"),
-    Rule(r"(push|pop|ldm|stm|vpush|vpop|vldm|vstm)", 1, 1, "one memory access per register"),
-    Rule(r"ldr(\.w)? pc", 1, 0, "branch through memory"),
-    Rule(r"(bkpt|nop|dsb|isb|tbb|tbh|udf)", 1, 0, "issue slot"),
-    Rule(r"it", 1, 0, "IT; the instructions under it cost 1 each (see price_block)"),
-    Rule(r"$", 1, 0, "not decoded by llvm-objdump"),
-)
-_COMPILED = tuple((re.compile(rule.pattern), rule) for rule in RULES)
-_LOOP_END = re.compile(r"(le|letp) ")
-
-
-@dataclass(frozen=True)
-class BlockPrice:
-    """One block: `scheduled` goes to llvm-mca, `fixed` cycles come from RULES."""
-
-    scheduled: tuple[str, ...]
-    fixed: float
-    ends_in_loop: bool
+_FETCH_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -73,12 +38,17 @@ class SymbolCost:
 
 @dataclass(frozen=True)
 class RegionCost:
-    """One region: instructions are exact, cycles are modelled; by_symbol sums to both."""
+    """One region: instructions are exact, cycles are modelled.
+
+    waiting: those of `cycles` that the core waited for missed lines (0 in zero-wait memory). They
+    are no function's; by_symbol sums to the instructions and to the rest of the cycles.
+    """
 
     id: int
     instructions: int
     cycles: float
     by_symbol: dict[str, SymbolCost]
+    waiting: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,52 +69,107 @@ class BlockCost:
 class CycleModel:
     """Prices regions. The defaults are m55-v1; other values need another name.
 
-    branch_penalty: cycles per taken edge. cold_share: a block with at most this share of its
-    region's instructions costs 1 cycle per instruction, unless its text is also that of a block
-    above it. page_edges: whether the edge that QEMU shows at the end of a block cut at a page
-    (disassembly.Block.at_page_end) costs the penalty although nothing branches there. m55-v1 was
-    made so; it adds up to about 1 %, depending on where code lies.
+    Attributes:
+        branch_penalty: cycles per taken edge.
+        cold_share: a block with at most this share of its region's instructions costs 1 cycle per
+            instruction, unless its text is also that of a block above it.
+        page_edges: whether the edge that QEMU 7.2 shows at the end of a block cut at a page
+            (disassembly.Block.at_page_end) costs the penalty although nothing branches there.
+            m55-v1 was made so; it adds up to about 1 %, depending on where code lies.
+        scatter_penalty: cycles that a gather load or scatter store takes beyond llvm-mca's 2.
+        data_wait_states: cycles that each access of data waits (`block_price.data_accesses`), as
+            if all data, the stack too, lay in one slow memory without a cache.
+        fetch_wait_states: cycles that a fetch of 8 bytes of code waits. A block takes no less than
+            its fetches, and a taken edge waits once more.
+        memory: a data cache in front of slow memory, None for zero-wait memory.
+        clock_mhz: for times. No figure in cycles depends on it; wait states are those at this
+            clock.
     """
 
     name: str = "m55-v1"
     branch_penalty: float = 2.0
     cold_share: float = 0.0005
     page_edges: bool = True
+    scatter_penalty: float = 0.0
+    data_wait_states: float = 0.0
+    fetch_wait_states: float = 0.0
+    memory: CachedMemory | None = None
+    clock_mhz: float = 160.0
 
     def __post_init__(self) -> None:
-        values = (self.branch_penalty, self.cold_share, self.page_edges)
-        if self.name == "m55-v1" and values != (2.0, 0.0005, True):
-            raise MeasurementError(
-                f"cycle model m55-v1 is frozen: branch_penalty, cold_share, page_edges = {values} "
-                "need another name"
-            )
+        if self.name not in _FROZEN:
+            return
+        wanted = {field.name: field.default for field in fields(self)} | _FROZEN[self.name]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("name", "clock_mhz") and value != wanted[field.name]:
+                raise MeasurementError(
+                    f"cycle model {self.name} is frozen: {field.name} = {value} needs another "
+                    f"name (expected {wanted[field.name]})"
+                )
+
+    @property
+    def cache(self) -> DataCache | None:
+        """The data cache whose misses `price` needs: run_firmware's argument of that name."""
+        return None if self.memory is None else self.memory.cache
+
+    def milliseconds(self, cycles: float) -> float:
+        """Time of so many cycles."""
+        return cycles / self.clock_mhz / 1e3
 
     @property
     def full_name(self) -> str:
         """With the LLVM release whose scheduling model is used, such as m55-v1/llvm-19.1.7."""
         return f"{self.name}/llvm-{require_tool('llvm-mca').version}"
 
-    def cycles(self, elf: Path, counts: RegionCounts) -> RegionCost:
-        """Prices one region; for many regions of one ELF `price` is much faster."""
-        return self.price(elf, [counts])[0]
+    @property
+    def memory_text(self) -> str:
+        """How it sees memory, for provenance."""
+        if self.memory is not None:
+            cache = self.memory.cache
+            return (
+                f"data cache of {cache.bytes // 1024} KiB, {cache.ways} ways, "
+                f"{cache.line_bytes}-byte lines, {self.memory.cycles_per_missed_line:g} cycles "
+                "for each line that a read misses"
+            )
+        if self.data_wait_states or self.fetch_wait_states:
+            return (
+                f"{self.data_wait_states:g} (data), {self.fetch_wait_states:g} (code) wait states"
+            )
+        return "zero wait states"
 
-    def price(self, elf: Path, regions: Sequence[RegionCounts]) -> list[RegionCost]:
+    def cycles(
+        self, elf: Path, counts: RegionCounts, misses: CacheCounts | None = None
+    ) -> RegionCost:
+        """Prices one region; for many regions of one ELF `price` is much faster."""
+        return self.price(elf, [counts], [] if misses is None else [misses])[0]
+
+    def price(
+        self, elf: Path, regions: Sequence[RegionCounts], misses: Sequence[CacheCounts] = ()
+    ) -> list[RegionCost]:
         """Prices the regions of one run of one ELF, in order.
 
+        Args:
+            misses: the run's `cache`, which a model with `memory` needs and others pass over.
+
         Raises ToolchainError when LLVM's tools are missing, MeasurementError when the counts are
-        not of this ELF.
+        not of this ELF, or the misses not of these regions.
         """
         if not regions:
             return []
         rows = _Rows.of(regions)
         table = _BlockTable.of(disassemble(elf), rows)
         cycles = self._row_cycles(rows, table, len(regions))
-        return _sum_up(regions, rows, table, cycles)
+        costs = _sum_up(regions, rows, table, cycles)
+        return costs if self.memory is None else _wait(costs, misses, self)
 
     def price_blocks(
         self, elf: Path, regions: Sequence[RegionCounts]
     ) -> list[tuple[BlockCost, ...]]:
-        """As `price`, block by block: a region's blocks sum to its cycles and instructions."""
+        """As `price` in zero-wait memory (missed lines are no block's), block by block.
+
+        A region's blocks sum to its cycles and instructions.
+        """
         if not regions:
             return []
         rows, code = _Rows.of(regions), disassemble(elf)
@@ -171,47 +196,45 @@ class CycleModel:
         prices = block_cycles(table.texts[i] for i in np.unique(text[scheduled]))
         by_text = np.array([prices.get(t, 0.0) for t in table.texts] + [0.0])
         base = np.where(scheduled, by_text[text], table.scheduled_length[rows.block])
+        base = base + table.fixed[rows.block]
+        penalty = self.branch_penalty
+        if self.scatter_penalty or self.data_wait_states:
+            base = base + self.scatter_penalty * table.scatters[rows.block]
+            base = base + self.data_wait_states * table.data_accesses[rows.block]
+        if self.fetch_wait_states:
+            fetches = np.ceil((rows.distinct[:, 1] - rows.distinct[:, 0]) / _FETCH_BYTES)
+            base = np.maximum(base, (1 + self.fetch_wait_states) * fetches[rows.block])
+            penalty += self.fetch_wait_states
         free = table.ends_in_loop | (table.at_page_end & (not self.page_edges))
-        penalty = np.where(free[rows.block], 0.0, self.branch_penalty)
-        each = rows.executions * (base + table.fixed[rows.block])
-        return np.asarray(each + penalty * rows.taken, dtype=np.float64)
+        edge = np.where(free[rows.block], 0.0, penalty)
+        return np.asarray(rows.executions * base + edge * rows.taken, dtype=np.float64)
 
 
-def price_block(instructions: Sequence[str]) -> BlockPrice:
-    """Splits a block into what llvm-mca schedules and what RULES prices.
-
-    An instruction under IT costs 1 cycle: llvm-mca would not know that it is conditional.
-    """
-    scheduled: list[str] = []
-    fixed, under_it = 0.0, 0
-    for text in instructions:
-        rule = next((rule for pattern, rule in _COMPILED if pattern.match(text)), None)
-        if rule is not None:
-            fixed += rule.cycles + rule.per_register * _registers(text, rule)
-        elif under_it:
-            fixed += 1
-        else:
-            scheduled.append(text)
-        under_it = len(text.split()[0]) - 1 if text.startswith("it") else max(under_it - 1, 0)
-    ends_in_loop = bool(_LOOP_END.match(instructions[-1]))
-    return BlockPrice(tuple(scheduled), fixed, ends_in_loop)
+_FROZEN: dict[str, dict[str, Any]] = {"m55-v1": {}, "m55-v2": {"memory": CachedMemory()}}
+"""What frozen models have other than the defaults."""
 
 
-def _registers(text: str, rule: Rule) -> int:
-    """Registers in `{r4-r7, lr}`; a range of other names (none is known) counts 4."""
-    if not rule.per_register:
-        return 0
-    count = 0
-    match = re.search(r"\{(.*)\}", text)
-    for part in match.group(1).split(",") if match else []:
-        low, dash, high = part.strip().partition("-")
-        if not dash:
-            count += 1
-        elif low[1:].isdigit() and high[1:].isdigit():
-            count += int(high[1:]) - int(low[1:]) + 1
-        else:
-            count += 4
-    return count
+def cycle_model(name: str) -> CycleModel:
+    """A frozen model by name. Raises MeasurementError, listing the known ones, on another name."""
+    if name not in _FROZEN:
+        raise MeasurementError(f"cycle model {name!r}: expected one of {', '.join(_FROZEN)}")
+    return CycleModel(name, **_FROZEN[name])
+
+
+def _wait(
+    costs: Sequence[RegionCost], misses: Sequence[CacheCounts], model: CycleModel
+) -> list[RegionCost]:
+    """The costs with the cycles that the core waits for missed lines."""
+    if model.memory is None or [cost.id for cost in costs] != [each.id for each in misses]:
+        raise MeasurementError(
+            f"cycle model {model.name} got the cache misses of {len(misses)} regions, expected "
+            f"those of the same {len(costs)}: run the firmware with cache={model.cache}"
+        )
+    found = []
+    for cost, counts in zip(costs, misses, strict=True):
+        cycles = model.memory.cycles(cost.cycles, counts)
+        found.append(replace(cost, cycles=cycles, waiting=cycles - cost.cycles))
+    return found
 
 
 @dataclass(frozen=True)
@@ -249,6 +272,8 @@ class _BlockTable:
     fixed: NDArray[np.float64]
     ends_in_loop: NDArray[np.bool_]
     at_page_end: NDArray[np.bool_]
+    scatters: NDArray[np.int64]
+    data_accesses: NDArray[np.int64]
     symbol: NDArray[np.int64]
     texts: list[tuple[str, ...]]
     symbols: list[str]
@@ -267,6 +292,8 @@ class _BlockTable:
             np.array([p.fixed for p in prices], dtype=np.float64),
             np.array([p.ends_in_loop for p in prices], dtype=np.bool_),
             np.array([block.at_page_end for block in blocks], dtype=np.bool_),
+            np.array([scatters(block.instructions) for block in blocks], dtype=np.int64),
+            np.array([data_accesses(block.instructions) for block in blocks], dtype=np.int64),
             np.array(symbol, dtype=np.int64),
             list(texts),
             list(symbols),

@@ -82,11 +82,8 @@ class MemoryMap:
         return "\n".join(lines)
 
     def describe(self) -> str:
-        """One line for provenance, such as `code ITCM, weights ITCM, ..., zero wait states`."""
-        return (
-            f"code {self.code}, weights {self.weights}, data {self.data}, stack {self.stack}, "
-            "zero wait states"
-        )
+        """One line for provenance, such as `code ITCM, weights ITCM, data ISRAM, stack DTCM`."""
+        return f"code {self.code}, weights {self.weights}, data {self.data}, stack {self.stack}"
 
 
 AN386_MAP = MemoryMap(

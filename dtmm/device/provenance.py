@@ -35,12 +35,13 @@ def collect_provenance(elf: Elf, model: CycleModel | None = None) -> Provenance:
 
     Raises ToolchainError when QEMU or LLVM's tools are missing.
     """
+    model = model or CycleModel()
     return Provenance(
         compiler=elf.compiler,
         flags=" ".join(elf.flags),
         qemu=f"{require_tool('qemu-system-arm').version} mps3-an547",
-        cycle_model=(model or CycleModel()).full_name,
-        memory_map=elf.memory.describe(),
+        cycle_model=model.full_name,
+        memory_map=f"{elf.memory.describe()}, {model.memory_text}",
         dtmm_version=dtmm_version(),
         commit=git_commit(),
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dtmm.device import CycleModel, RegionCounts, require_tool, run_firmware, symbol
-from dtmm.device.cycle_model import price_block
+from dtmm.device.block_price import data_accesses, price_block, scatters
 from dtmm.device.mca import block_cycles
 from dtmm.errors import MeasurementError
 from tests.device.firmware import COUNT_DOWN, Build
@@ -213,9 +213,75 @@ def test_an_edge_at_a_page_end_is_known(build: Build) -> None:
 
 
 def test_m55_v1_is_frozen() -> None:
-    for change in ({"branch_penalty": 3.0}, {"cold_share": 0.0}, {"page_edges": False}):
-        with pytest.raises(MeasurementError, match="m55-v1 is frozen"):
-            CycleModel(**change)  # type: ignore[arg-type]
+    changes = {"branch_penalty": 3.0, "cold_share": 0.0, "page_edges": False}
+    changes |= {"scatter_penalty": 2.0, "data_wait_states": 1.0, "fetch_wait_states": 1.0}
+    for name, value in changes.items():
+        with pytest.raises(MeasurementError, match=f"m55-v1 is frozen: {name} = {value} needs"):
+            CycleModel(**{name: value})
+    assert CycleModel(clock_mhz=400.0).milliseconds(1e6) == 2.5
+
+
+def test_wait_states_and_scatters(build: Build) -> None:
+    """Ten rounds of a loop whose accesses and bytes are known."""
+    assembly = """
+    .syntax unified
+    .thumb
+    .section .text.walk, "ax", %progbits
+    .global walk
+    .type walk, %function
+    .thumb_func
+    .p2align 4
+walk:
+    movs r1, #10
+1:  vldrw.u32 q1, [r0]
+    vldrw.u32 q2, [r0, q0]
+    vstrb.16 q3, [r0, q0]
+    ldr r3, [r0]
+    subs r1, r1, #1
+    bne 1b
+    bx lr
+    .size walk, . - walk
+"""
+    main = """void walk(void *); static uint32_t data[64]; int main(void) {
+    __asm volatile("vmov.i32 q0, #0\\nvmov.i32 q3, #0" ::: "q0", "q3");
+    dtmm_region_begin(0); walk(data); dtmm_region_end(); return 0; }"""
+    elf = build(main, assembly=assembly).path
+    [region] = run_firmware(elf, count_regions=True, timeout_s=30).regions
+
+    def cost(**options: float) -> float:
+        return CycleModel("variant", **options).cycles(elf, region).by_symbol["walk"].cycles  # type: ignore[arg-type]
+
+    plain = CycleModel().cycles(elf, region).by_symbol["walk"].cycles
+    assert cost() == plain
+    assert cost(scatter_penalty=3) - plain == 10 * 2 * 3
+    assert cost(data_wait_states=2) - plain == 10 * 2 * (2 + 4 + 8 + 1)
+    # ten times 3 fetches of 8 bytes (18 or, with the first instruction, 20 bytes) and one of the
+    # return; nine edges back and the return. One wait state hides but for the return's fetch.
+    assert cost(fetch_wait_states=1) - plain == 10 * 1 + 1
+    assert cost(fetch_wait_states=20) == 10 * 3 * 21 + 21 + 10 * (2 + 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "accesses", "gathers"),
+    [
+        ("vldrw.u32 q0, [r0, #16]", 2, 0),
+        ("vldrb.u8 q0, [r1], #16", 2, 0),
+        ("vldrw.u32 q0, [r0, q1, uxtw #2]", 4, 1),
+        ("vldrw.u32 q0, [q1, #4]", 4, 1),
+        ("vstrb.16 q7, [r11, q6]", 8, 1),
+        ("vldrb.u8 q0, [r0, q1]", 16, 1),
+        ("ldrd r0, r1, [r2], #8", 1, 0),
+        ("str r0, [sp, #4]", 1, 0),
+        ("vldr d0, [r0]", 1, 0),
+        ("push {r4-r7, lr}", 5, 0),
+        ("vpush {d8-d15}", 8, 0),
+        ("vld40.8 {q0, q1, q2, q3}, [r0]", 2, 0),
+        ("vmladava.s8 r0, q0, q1", 0, 0),
+        ("adds r0, r0, #1", 0, 0),
+    ],
+)
+def test_accesses_of_an_instruction(text: str, accesses: int, gathers: int) -> None:
+    assert (data_accesses([text]), scatters([text])) == (accesses, gathers)
 
 
 def test_the_name_holds_the_llvm_release(toolchain: None) -> None:

@@ -1,7 +1,7 @@
 /*
  * QEMU TCG plug-in: a data cache in front of the simulated core, counted per region.
  *
- *   -plugin cache_misses.so,out=FILE,begin=LO:HI,end=LO:HI[,sets=N][,ways=N][,line=BYTES][,bypass=LO:HI]*
+ *   -plugin cache_misses.so,out=FILE,begin=LO:HI,end=LO:HI[,sets=N][,ways=N][,line=BYTES][,lru=1][,bypass=LO:HI]*[,trace=FILE]
  *
  * LO:HI (hexadecimal) of begin and end are the addresses of dtmm_region_begin and dtmm_region_end,
  * as in block_counts.c; bypass ranges are memory that the cache does not serve (a TCM). FILE gets,
@@ -12,8 +12,10 @@
  * and, when the machine stops in good order, `DONE <regions>`. Reads and writes count an access of
  * each line once per instruction element as QEMU reports it; misses are whole lines; bytes are those
  * that loads and stores name, however often. Nothing counts that goes to a bypass. The cache is
- * write-back with write allocation, replacement is random from a fixed seed, and it is empty when a
- * region begins: what a region finds depends on nothing that ran before it.
+ * write-back with write allocation, replacement is random from a fixed seed or, with lru=1, of the line
+ * not used for longest, and it is empty when a region begins: what a region finds depends on nothing
+ * that ran before it. The file `trace` gets what the cache was given: `REGION <ordinal>` after a
+ * region's `<R or W> <address in hexadecimal> <bytes>`, one line per access, to check the cache with.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -58,15 +60,16 @@ struct range {
 enum { READ, WRITE, KINDS };
 enum { BYPASS_LIMIT = 8 };
 
-static uint64_t *tags; /* [sets][ways], line number + 1; 0 is empty */
-static uint64_t sets = 256, ways = 4, line_bytes = 32;
+/* [sets][ways], line number + 1; 0 is empty. With lru, the line used last comes first in its set. */
+static uint64_t *tags;
+static uint64_t sets = 256, ways = 4, line_bytes = 32, lru;
 static uint32_t random_state;
 static uint64_t accesses[KINDS], misses[KINDS], bytes[KINDS];
 static bool active;
 static uint64_t regions;
 static struct range begin_marker, end_marker, bypass[BYPASS_LIMIT];
 static unsigned bypasses;
-static FILE *out;
+static FILE *out, *trace;
 
 static bool within(struct range range, uint64_t address) {
     return address >= range.low && address < range.high;
@@ -102,6 +105,17 @@ static void on_end(unsigned vcpu, void *data) {
         fprintf(out, " %" PRIu64, counts[i]);
     }
     fprintf(out, "\n");
+    if (trace != NULL) {
+        fprintf(trace, "REGION %" PRIu64 "\n", regions - 1);
+    }
+}
+
+static void use(uint64_t *set, uint64_t way, uint64_t tag) {
+    if (lru) {
+        memmove(set + 1, set, way * sizeof *set);
+        way = 0;
+    }
+    set[way] = tag;
 }
 
 static void touch(uint64_t line, int kind) {
@@ -110,6 +124,7 @@ static void touch(uint64_t line, int kind) {
     uint64_t victim = ways;
     for (uint64_t way = 0; way < ways; way++) {
         if (set[way] == line + 1) {
+            use(set, way, line + 1);
             return;
         }
         if (set[way] == 0) {
@@ -117,7 +132,10 @@ static void touch(uint64_t line, int kind) {
         }
     }
     misses[kind]++;
-    set[victim < ways ? victim : random_word() % ways] = line + 1;
+    if (victim == ways) {
+        victim = lru ? ways - 1 : random_word() % ways;
+    }
+    use(set, victim, line + 1);
 }
 
 static void on_access(
@@ -135,6 +153,9 @@ static void on_access(
     const uint64_t size = UINT64_C(1) << qemu_plugin_mem_size_shift(info);
     const uint64_t last = address + size - 1;
     bytes[kind] += size;
+    if (trace != NULL) {
+        fprintf(trace, "%c %" PRIx64 " %" PRIu64 "\n", "RW"[kind], address, size);
+    }
     for (uint64_t line = address / line_bytes; line <= last / line_bytes; line++) {
         touch(line, kind);
     }
@@ -161,15 +182,22 @@ static void on_shutdown(qemu_plugin_id_t id, void *data) {
     (void)id, (void)data;
     fprintf(out, "DONE %" PRIu64 "\n", regions);
     fclose(out);
+    if (trace != NULL) {
+        fclose(trace);
+    }
 }
 
 static bool parse_range(const char *text, struct range *range) {
     return sscanf(text, "%" SCNx64 ":%" SCNx64, &range->low, &range->high) == 2;
 }
 
-static bool parse_argument(const char *text, const char **path) {
+static bool parse_argument(const char *text, const char **path, const char **trace_path) {
     if (strncmp(text, "out=", 4) == 0) {
         *path = text + 4;
+        return true;
+    }
+    if (strncmp(text, "trace=", 6) == 0) {
+        *trace_path = text + 6;
         return true;
     }
     if (strncmp(text, "begin=", 6) == 0) {
@@ -183,16 +211,17 @@ static bool parse_argument(const char *text, const char **path) {
     }
     return sscanf(text, "sets=%" SCNu64, &sets) == 1 ||
            sscanf(text, "ways=%" SCNu64, &ways) == 1 ||
+           sscanf(text, "lru=%" SCNu64, &lru) == 1 ||
            sscanf(text, "line=%" SCNu64, &line_bytes) == 1;
 }
 
 EXPORT int qemu_plugin_install(
     qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
     (void)info;
-    const char *path = NULL;
+    const char *path = NULL, *trace_path = NULL;
     bool good = true;
     for (int i = 0; i < argc; i++) {
-        good = parse_argument(argv[i], &path) && good;
+        good = parse_argument(argv[i], &path, &trace_path) && good;
     }
     if (!good || path == NULL || sets == 0 || ways == 0 || line_bytes == 0) {
         fprintf(stderr, "cache_misses: want out=FILE,begin=LO:HI,end=LO:HI,sets=,ways=,line=\n");
@@ -200,8 +229,9 @@ EXPORT int qemu_plugin_install(
     }
     tags = calloc(sets * ways, sizeof *tags);
     out = fopen(path, "w");
-    if (tags == NULL || out == NULL) {
-        fprintf(stderr, "cache_misses: cannot write %s\n", path);
+    trace = trace_path == NULL ? NULL : fopen(trace_path, "w");
+    if (tags == NULL || out == NULL || (trace_path != NULL && trace == NULL)) {
+        fprintf(stderr, "cache_misses: cannot write %s\n", trace_path == NULL ? path : trace_path);
         return 1;
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
