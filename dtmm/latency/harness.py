@@ -16,6 +16,7 @@ from dtmm import runtime_c
 from dtmm.device.block_counts import RegionCounts
 from dtmm.device.build import build_elf, build_host_program, firmware_dir
 from dtmm.device.cache import cache_dir, digest
+from dtmm.device.cache_misses import CacheCounts, DataCache
 from dtmm.device.elf import Elf
 from dtmm.device.protocol import Line, parse_lines
 from dtmm.device.qemu import run_firmware
@@ -84,11 +85,15 @@ _DEFINES: Mapping[str, str | int | None] = {**LIMITS, "RUN_KERNELS": RUN_KERNELS
 
 @dataclass(frozen=True)
 class PointsRun:
-    """One firmware and what it did: a counted region and scratch bytes per point, in order."""
+    """One firmware and what it did: a counted region and scratch bytes per point, in order.
+
+    misses: what each region did to the data cache, where one was simulated.
+    """
 
     elf: Elf
     regions: tuple[RegionCounts, ...]
     scratch: tuple[int, ...]
+    misses: tuple[CacheCounts, ...] = ()
 
 
 def run_points(
@@ -97,6 +102,7 @@ def run_points(
     work: Path,
     target: str = "m55",
     kept: Mapping[int, Kept] | None = None,
+    cache: DataCache | None = None,
 ) -> PointsRun:
     """Run the harness over the points, here and on the device; `work` holds its files.
 
@@ -106,6 +112,7 @@ def run_points(
         target: of `dtmm.device.build.TARGETS`, one that runs on the simulated Cortex-M55.
         kept: bool [out_channels, positions] by a point's place: the filterlets that it keeps,
             where they are not to be those of `dtmm.latency.patterns`.
+        cache: a data cache whose misses are counted; the simulator is several times slower then.
 
     Raises:
         MeasurementError: an operator refuses a point, or device and host compute different outputs.
@@ -114,10 +121,10 @@ def run_points(
     np.array([len(points), seed], "<u4").tofile(work / "run.bin")
     _write_points(work, points, seed, kept or {})
     elf = _firmware(target, code_digest(), cache_dir())
-    run = run_firmware(elf.path, count_regions=True, cwd=work)
+    run = run_firmware(elf.path, count_regions=True, cwd=work, cache=cache)
     reported = _reports(run.lines, points)
     _compare(points, reported, _reports(_run_on_host(work), points))
-    return PointsRun(elf, run.regions, tuple(report.scratch for report in reported))
+    return PointsRun(elf, run.regions, tuple(report.scratch for report in reported), run.cache)
 
 
 def code_digest() -> str:

@@ -30,28 +30,32 @@ def importance(context: Context) -> str:
 
 
 def schedule(context: Context) -> str:
-    """problem.dtmm, schedule.dtmm, selection.dtmm: what stays, proven within the gap."""
+    """problem.dtmm, schedule.dtmm, selection.dtmm: what stays, proven within the gap.
+
+    layers.csv: its layers measured with what they really keep, beside what the table says.
+    """
     from dtmm.latency.code_size import CodeSize
     from dtmm.latency.table import LatencyTable
-    from dtmm.network.fold import fold
     from dtmm.network.ir import Network
-    from dtmm.pipeline.scheduling import schedule_within_plan
-    from dtmm.planning import select
+    from dtmm.pipeline.remeasure import save_checks, schedule_and_measure
     from dtmm.pruning.importance import Importance
 
     source = files.load(context, "network.dtmm", Network)
     scores = files.load(context, "importance.dtmm", Importance)
     table = LatencyTable.load(context.folder.file("latency.csv"))
     code = CodeSize.load(context.folder.file("code_size.csv"))
-    problem, found, rounds = schedule_within_plan(context.config, fold(source), scores, table, code)
-    files.save(context, "problem.dtmm", problem)
+    result = schedule_and_measure(context.config, source, scores, table, code)
+    found, rounds = result.schedule, result.plans
+    files.save(context, "problem.dtmm", result.problem)
     files.save(context, "schedule.dtmm", found)
-    files.save(context, "selection.dtmm", select(source, scores, found))
+    files.save(context, "selection.dtmm", result.selection)
+    save_checks(context.folder.file("layers.csv"), result, table.provenance)
     again = f", after {rounds} rounds (the real arena plan broke the SRAM budget)"
     return (
         f"{found.latency / 1e6:.2f} Mcycles, {found.flash / 1024:.1f} KiB flash, "
         f"{found.sram / 1024:.1f} KiB SRAM, {found.loss:.3f} nats; gap {100 * found.gap:.4f} % "
         f"({found.status}, {found.solver}, {found.seconds:.1f} s){again if rounds > 1 else ''}"
+        f"{result.sentence()}"
     )
 
 

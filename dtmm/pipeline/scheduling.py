@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from dtmm.config import Config
 from dtmm.deploy.arena import plan_arena
@@ -29,8 +32,12 @@ def schedule_within_plan(
     importance: Importance,
     cost_model: CostModel,
     code: CodeSize,
+    factors: Mapping[str, float] | None = None,
 ) -> tuple[Problem, Schedule, int]:
     """Solve, plan the arena, and where the plan breaks the SRAM budget tighten it and solve again.
+
+    Args:
+        factors: see `corrected_problem`.
 
     Returns:
         The last problem, its schedule, and the number of rounds it took.
@@ -41,6 +48,7 @@ def schedule_within_plan(
     place = layout(folded)
     budget = config.budget
     problem = first_problem(config, folded, importance, cost_model, code)
+    problem = corrected_problem(problem, factors or {})
     settings = config.schedule
     for rounds in range(1, MOST_ROUNDS + 1):
         found = solve(problem, settings.solver, settings.gap, settings.time_limit_s)
@@ -84,6 +92,16 @@ def first_problem(
         fixed_sram=budget.stack,
         loss_model=loss_model(settings.loss_model, table),
     )
+
+
+def corrected_problem(problem: Problem, factors: Mapping[str, float]) -> Problem:
+    """The problem with the latency of the pruned options of some layers, by name, multiplied."""
+    layers = []
+    for layer in problem.layers:
+        pruned = layer.filterlets < layer.filterlets.max(axis=1, keepdims=True)
+        scale = np.where(pruned, factors.get(layer.name, 1.0), 1.0)
+        layers.append(replace(layer, latency=layer.latency * scale[None]))
+    return replace(problem, layers=tuple(layers))
 
 
 def _possible_kernels(folded: Network, grid: Levels) -> set[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from dtmm.deploy import Deployment, Measurement
+from dtmm.latency.measure import CYCLE_MODEL
 from dtmm.latency.table import LatencyTable
 from dtmm.network.ir import Network
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
+from dtmm.pipeline.remeasure import LIMIT, load_checks
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
 
@@ -48,13 +51,13 @@ def build_report(context: Context) -> dict[str, Any]:
         "bit_exact": all(system["bit_exact"] for system in evaluation.values()),
         "schedule": _schedule(context, found, ours),
         "layers": _layers(context, found),
+        "table_check": _table_check(context, ours),
         "memory": {"steps": _memory(deployment)},
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
             "dataset_sha256": dataset.hash,
-            "latency_table": f"{len(table.costs)} points, {table.provenance['patterns']}, "
-            f"seed {table.provenance['pattern_seed']}",
+            "latency_table": _table_words(table),
             "counted_images": ours.counted_images,
         },
         "stage_seconds": {
@@ -95,6 +98,43 @@ def _schedule(context: Context, found: Schedule, measured: Measurement) -> dict[
             "flash": sum(measured.flash.values()),
             "sram": sum(measured.sram.values()),
         },
+    }
+
+
+def _table_words(table: LatencyTable) -> str:
+    """How a latency table was made, as far as it says."""
+    words = [f"{len(table.costs)} points"]
+    for key, prefix in (("cost_model", ""), ("patterns", ""), ("pattern_seed", "seed ")):
+        if key in table.provenance:
+            words.append(f"{prefix}{table.provenance[key]}")
+    return ", ".join(words)
+
+
+def _table_check(context: Context, measured: Measurement) -> dict[str, Any] | None:
+    """The table against the layers with what they keep, and their sum against the network's steps.
+
+    None where `table.corrections` is 0.
+    """
+    checks, header = load_checks(context.folder.file("layers.csv"))
+    if not checks:
+        return None
+    settings = context.config.table
+    told = sum(check.predicted for check in checks)
+    # steps of the network are measured in zero-wait memory
+    whole = None if settings.cycle_model != CYCLE_MODEL else sum(s.cycles for s in measured.steps)
+    return {
+        "cost_model": settings.cost_model,
+        "cycle_model": settings.cycle_model,
+        "limit": LIMIT,
+        "first_off": header["first_off"],
+        "corrections": int(header["corrections"]),
+        "schedules_changed": int(header["schedules_changed"]),
+        "table_cycles": sum(check.table for check in checks),
+        "predicted_cycles": told,
+        "remeasured_cycles": sum(check.measured for check in checks),
+        "network_cycles": whole,
+        "network_error": None if whole is None else told / whole - 1,
+        "layers": [{**asdict(check), "off": check.off} for check in checks],
     }
 
 
