@@ -12,6 +12,7 @@ from dtmm.latency.code_size import CodeSize, measure_code_size
 from dtmm.latency.harness import KERNELS
 from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS
 
+
 @pytest.fixture(scope="module")
 def code(toolchain: None) -> CodeSize:
     return measure_code_size()
