@@ -16,7 +16,7 @@ from dtmm.errors import ArtifactError, ConfigError, DataError
 from dtmm.network.ir import Network
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
-from dtmm.training.hardware import pick_device
+from dtmm.training.hardware import pick_device, pick_precision
 from dtmm.training.loop import LoopConfig, cross_entropy, train
 from dtmm.training.optimizers import OPTIMIZERS
 from tests.training.networks import residual
@@ -202,3 +202,13 @@ def test_unknown_names_are_refused(option: dict[str, Any], message: str, digits:
 def test_auto_picks_a_device_that_is_there() -> None:
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert pick_device("auto").type == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [("AVX512", torch.bfloat16), ("AVX2", torch.float32)]
+)
+def test_auto_never_picks_a_precision_that_is_emulated(
+    capability: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert pick_precision("auto", torch.device("cpu")) is dtype
