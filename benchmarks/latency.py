@@ -2,6 +2,7 @@
 
 python -m benchmarks.latency              measures all 16 x 16 levels: results/latency.csv
 python -m benchmarks.latency --report     the kept figures again, nothing measured
+python -m benchmarks.latency --markdown   the kept figures into docs/latency.md
 python -m benchmarks.latency --analytic   dtmm/latency/analytic.csv anew, from points of its own
 """
 
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.latency_design import design
 from dtmm import latency
+from dtmm.artifact import write_atomic
 from dtmm.config import BudgetConfig, Config, TableConfig
 from dtmm.deploy import plan, run_on_device
 from dtmm.errors import ConfigError, DtmmError
@@ -54,6 +56,10 @@ CONFIG = Config(
 )
 """ResNet-12 on Fashion-MNIST. Magnitude scores sum to 1 in each of its 12 convolutions: about a
 third of the weights' energy goes."""
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "latency.md"
+BEGIN = "<!-- measured: python -m benchmarks.latency --markdown -->"
+END = "<!-- end of measured -->"
 
 FIGURES = ("fit_mean_error", "fit_worst_error", "network_error", "table_seconds")
 
@@ -165,12 +171,46 @@ def show(rows: pd.DataFrame, provenance: dict[str, str], console: Console) -> No
         console.print(f"{name} {provenance[name]}")
 
 
+def render(rows: pd.DataFrame, provenance: dict[str, str]) -> str:
+    """The kept figures as Markdown."""
+    lines = [
+        "| kernels | points of the fit | held out | mean error | worst error |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {name} | {used:,} | {held:,} | {mean:.2%} | {worst:.2%} |"
+        for name, used, held, mean, worst in rows.itertuples(index=False)
+    ]
+    error, seconds = float(provenance["network_error"]), float(provenance["table_seconds"])
+    lines += [
+        "",
+        f"{provenance['network']}: {provenance['points']} points in {seconds:,.0f} s. A schedule "
+        f"of it was measured layer by layer and as a whole: {provenance['layers_off']} operators "
+        "were more than 3 % off the table, and after "
+        f"{provenance['corrections']} corrections the sum over layers was {error:.2%} from the "
+        f"{float(provenance['network_cycles']) / 1e6:.2f} Mcycles of the network.",
+        "",
+        f"{provenance['cycle_model']}, QEMU {provenance['qemu']}, {provenance['compiler']}, "
+        f"patterns: {provenance['patterns']}, seed {provenance['pattern_seed']}.",
+    ]
+    return "\n".join(lines)
+
+
+def write_document(rows: pd.DataFrame, provenance: dict[str, str]) -> None:
+    """Replace what stands between BEGIN and END of DOCUMENT."""
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    text = f"{before}{BEGIN}\n\n{render(rows, provenance)}\n\n{END}{after}"
+    write_atomic(DOCUMENT, text)
+
+
 @click.command(help=__doc__.splitlines()[0])
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON on standard output.")
 @click.option("--report", is_flag=True, help="Show the kept figures; measure nothing.")
+@click.option("--markdown", is_flag=True, help="Write the kept figures into docs/latency.md.")
 @click.option("--analytic", is_flag=True, help="Write dtmm/latency/analytic.csv.")
 @click.option("--store", type=click.Path(path_type=Path), default=STORE, show_default=True)
-def main(as_json: bool, report: bool, analytic: bool, store: Path) -> None:
+def main(as_json: bool, report: bool, markdown: bool, analytic: bool, store: Path) -> None:
     """Command line."""
     try:
         if analytic:
@@ -179,13 +219,16 @@ def main(as_json: bool, report: bool, analytic: bool, store: Path) -> None:
             make_analytic(store.with_name("analytic.jsonl")).save(ANALYTIC)
             click.echo(ANALYTIC)
             return
-        if report:
+        if report or markdown:
             rows, provenance = read_table(RESULTS, text=("structure",))
         else:
             rows, model, provenance = measure_all(store)
             model.save(FIT)
             write_table(RESULTS, rows, provenance)
-        if as_json:
+        if markdown:
+            write_document(rows, provenance)
+            click.echo(DOCUMENT)
+        elif as_json:
             click.echo(json.dumps({name: float(provenance[name]) for name in FIGURES}, indent=1))
         else:
             show(rows, provenance, Console(highlight=False))

@@ -131,7 +131,7 @@ def test_a_missing_point_of_a_users_table_names_the_nearest(tmp_path: Path) -> N
     few = LatencyTable({POINTS[0]: Cost(1.0, 1.0, 2000)}, {})
     few.save(tmp_path / "few.csv")
     model = make_cost_model(str(tmp_path / "few.csv"), POINTS, measure)
-    with pytest.raises(MeasurementError, match="the latency table has no .* nearest: conv_fwcs"):
+    with pytest.raises(MeasurementError, match=r"the latency table has no .* nearest: conv_fwcs"):
         tabulate("few.csv", model, POINTS)
 
 

@@ -138,7 +138,7 @@ def test_a_pattern_is_priced_by_its_runs() -> None:
 def test_what_has_no_price_is_an_error() -> None:
     model = fit(table(grid()), table([]), 1)
     other = replace(grid()[0], kernel="conv_fwcs_c48_1x8", in_channels=48)
-    with pytest.raises(MeasurementError, match="no prices for conv_fwcs_c48_1x8.*nearest: conv"):
+    with pytest.raises(MeasurementError, match=r"no prices for conv_fwcs_c48_1x8 .*nearest: conv"):
         model.cost(other)
 
 
