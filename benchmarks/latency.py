@@ -47,7 +47,7 @@ FIT = Path(__file__).parent / "results" / "latency_fit.csv"
 ANALYTIC = Path(latency.__file__).parent / "analytic.csv"
 STORE = Path("runs") / "benchmarks" / "latency.jsonl"
 SEED = 1
-DESIGN = 20
+DESIGN = 10
 """Points of each structure for the analytic model."""
 
 CONFIG = Config(
