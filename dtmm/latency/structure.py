@@ -259,6 +259,7 @@ def _channelwise(point: Point) -> Work:
         return {
             "row_vectors": float(groups * _vectors(inputs)),
             "groups": float(groups),
+            "pixels": float(groups * read * (point.in_channels % VECTOR_BYTES != 0)),
             "left": float(point.out_channels % 4),
         }
     if point.kernel == "depthwise_conv":
@@ -276,6 +277,7 @@ def _channelwise(point: Point) -> Work:
         "vectors": float(pixels * vectors),
         "channels": float(pixels * point.in_channels),
         "pixels": float(pixels),
+        "tails": float(pixels * (point.in_channels % VECTOR_BYTES != 0)),
         "rows": float(shape.out_hw[0]),
     }
     if point.kernel in ("max_pool", "average_pool"):
