@@ -12,6 +12,7 @@ what a kernel's distance from its bound consists of.
   register. Eight registers can take sums (32-bit sums go to even ones), so two filters by four
   pixels share their loads best: 6 loads for 8 multiply-accumulates. Arithmetic decides. In a fully
   connected layer every weight vector is loaded and used once: both units are busy equally long.
+- CSR, FKW: the same for 16 weights wherever they are: their inputs are gathered by one load.
 - Depthwise: there is nothing to add across a vector, and sums need 32-bit lanes: one `vmla` on four
   channels per tap.
 - Add: widening loads of both operands and a narrowing store, four values each.
@@ -51,6 +52,13 @@ def bound(shape: Shape, filterlets: int, whole_windows: bool = False) -> int:
     if shape.operator == ADD:
         return 3 * BEAT * -(-outputs * shape.cout // LANES)
     return BEAT * outputs * taps * _vectors(shape.cout)
+
+
+def sparse_bound(shape: Shape, weights: int) -> int:
+    """Cycles of a convolution that keeps so many single weights. Both public models of the core
+    (LLVM's, SLOTHY's) take a gathering load for as fast as any other; see `access_cycles`."""
+    out_h, out_w = shape.out_hw
+    return BEAT * out_h * out_w * _vectors(weights)
 
 
 def _vectors(values: int) -> int:

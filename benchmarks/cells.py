@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,19 +10,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.bounds import bound
+from benchmarks.bounds import bound, sparse_bound
 from benchmarks.shapes import ADD, CONV, DEPTHWISE, FULLY_CONNECTED, Shape
 from benchmarks.split import PARTS, split
 from dtmm.device import CycleModel, collect_provenance, symbols
 from dtmm.device.cycle_model import BlockCost
 from dtmm.latency import OpShape, Point, patterns
-from dtmm.latency.harness import run_points
+from dtmm.latency.harness import random_weights, run_points
 from dtmm.storage import weight_format
-from dtmm.storage.kernel_ids import CONV_IM2COL, family
+from dtmm.storage.fkw import TAPS
+from dtmm.storage.kernel_ids import CONV_CSR, CONV_FKW, CONV_IM2COL, family
 from dtmm.storage.stored import VECTOR_BYTES, StorageSize, round_up
 
 CHUNK = 48
 """Cells per firmware."""
+
+RIVALS = (CONV_CSR, CONV_FKW)
+"""Kernels for other kinds of pruning: at a sparsity they keep as many weights, not filterlets."""
 
 HARNESS_FUNCTION = "run"
 """The function of latency/harness.c that calls operators: its few instructions are in a region."""
@@ -73,11 +78,17 @@ class Cell:
         if self.shape.operator != CONV:
             return self.shape.macs
         out_h, out_w = self.shape.out_hw
-        return out_h * out_w * self.filterlets * self.shape.cin
+        return out_h * out_w * self.weights
+
+    @property
+    def weights(self) -> int:
+        """Weights kept; FKW keeps fours."""
+        weights = self.filterlets * self.shape.cin
+        return TAPS * round(weights / TAPS) if self.kernel == CONV_FKW else weights
 
     @property
     def storage(self) -> StorageSize:
-        """Flash bytes of the weights as this kernel stores them."""
+        """Flash bytes of the weights as this kernel stores them; from the counts alone."""
         shape = self.shape
         if shape.operator == CONV:
             kernel = (shape.kernel_h, shape.kernel_w)
@@ -93,6 +104,8 @@ class Cell:
     @property
     def bound(self) -> int:
         """The fewest cycles the core could do it in: see `benchmarks.bounds`."""
+        if self.kernel in RIVALS:
+            return sparse_bound(self.shape, self.weights)
         return bound(self.shape, self.filterlets, family(self.kernel) == CONV_IM2COL)
 
     def describe(self) -> str:
@@ -126,7 +139,8 @@ def measure(
             }
             functions = _functions(run.elf.path)
         for cell, blocks, scratch in zip(chunk, priced, run.scratch, strict=True):
-            rows.append(_row(cell, blocks, scratch, _code_bytes(functions, blocks)))
+            code = _code_bytes(functions, blocks)
+            rows.append(_row(cell, blocks, scratch, code, _storage(cell, seed)))
         if progress is not None:
             progress(start + len(chunk), len(cells))
     provenance |= {
@@ -137,10 +151,15 @@ def measure(
     return pd.DataFrame(rows), provenance
 
 
-def _row(cell: Cell, blocks: Sequence[BlockCost], scratch: int, code: int) -> dict[str, object]:
+def _storage(cell: Cell, seed: int) -> StorageSize:
+    return random_weights(cell.point, seed).size if cell.kernel in RIVALS else cell.storage
+
+
+def _row(
+    cell: Cell, blocks: Sequence[BlockCost], scratch: int, code: int, storage: StorageSize
+) -> dict[str, object]:
     cycles = sum(block.cycles for block in blocks)
     parts = split(blocks)
-    storage = cell.storage
     return {
         "kernel": cell.kernel,
         **asdict(cell.shape),
@@ -151,11 +170,25 @@ def _row(cell: Cell, blocks: Sequence[BlockCost], scratch: int, code: int) -> di
         "mac_per_cycle": round(cell.macs / cycles, 3),
         "bound_cycles": cell.bound,
         **{f"{part}_cycles": round(parts[part]) for part in PARTS},
+        "gathered": gathered(blocks),
         "scratch_bytes": scratch,
         "weight_bytes": storage.weights,
         "index_bytes": storage.index,
         "code_bytes": code,
     }
+
+
+_GATHER = re.compile(r"vldr[bhw]\.[su](8|16|32)\s+q\d, \[\w+, q")
+
+
+def gathered(blocks: Sequence[BlockCost]) -> int:
+    """Single accesses of all gathering loads."""
+    return sum(
+        VECTOR_BYTES * 8 // int(match[1]) * block.executions
+        for block in blocks
+        for text in block.instructions
+        if (match := _GATHER.match(text))
+    )
 
 
 _Function = tuple[int, int, str]

@@ -30,6 +30,9 @@ from dtmm.errors import ConfigError, DtmmError
 from dtmm.latency.harness import KERNELS
 from dtmm.storage.dense import IM2COL_MAX_BYTES, im2col_stride
 from dtmm.storage.kernel_ids import (
+    CONV_CSR,
+    CONV_FKW,
+    CONV_FWCS,
     CONV_IM2COL,
     CONV_POINTWISE,
     family,
@@ -45,7 +48,8 @@ SEED = 1
 SPARSITIES = tuple(sorted({*shapes.SPARSITIES, BREAK_EVEN_PCT}))
 IMAGE_CHANNELS = 4
 """Up to so many input channels a convolution is taken for a network's first one."""
-SPARSE_KERNELS = ("conv_fwcs", "conv_csr", "conv_pattern")
+RIVAL_SPARSITIES = (50, 56, 75, 90, 95)
+"""Where rivals are measured, in percent of the weights; FKW begins at 5 of 9, all kernels kept."""
 
 _SHAPE_FIELDS = ("h", "w", "cin", "cout", "kernel_h", "kernel_w", "stride")
 COLUMNS = (
@@ -81,10 +85,16 @@ def dense_kernels(shape: Shape) -> tuple[str, ...]:
 
 
 def sparse_kernels(shape: Shape) -> tuple[str, ...]:
-    """Ids of the kernels that run a pruned convolution."""
-    if shape.operator != CONV:
+    """Ids of the kernels that run a convolution of which filterlets are removed."""
+    return _variants(CONV_FWCS, shape) if shape.operator == CONV else ()
+
+
+def rival_kernels(shape: Shape, sparsity: int) -> tuple[str, ...]:
+    """Ids of the kernels that run a convolution of which as many weights are removed otherwise."""
+    if shape.operator != CONV or sparsity < min(RIVAL_SPARSITIES):
         return ()
-    return tuple(kernel for name in SPARSE_KERNELS for kernel in _variants(name, shape))
+    patterned = (shape.kernel_h, shape.kernel_w) == (3, 3) and sparsity > 55
+    return (CONV_CSR, CONV_FKW) if patterned else (CONV_CSR,)
 
 
 def _variants(operator: str, shape: Shape) -> tuple[str, ...]:
@@ -112,6 +122,9 @@ def all_cells() -> Iterator[Cell]:
         for kernel in sparse_kernels(shape):
             for sparsity in SPARSITIES:
                 yield Cell(kernel, shape, sparsity)
+        for sparsity in RIVAL_SPARSITIES:
+            for kernel in rival_kernels(shape, sparsity):
+                yield Cell(kernel, shape, sparsity)
 
 
 def parse_cell(text: str) -> tuple[Shape, int]:
@@ -132,6 +145,7 @@ def one_cell(text: str, kernels: tuple[str, ...]) -> list[Cell]:
     """
     shape, sparsity = parse_cell(text)
     able = (*(dense_kernels(shape) if sparsity == 0 else ()), *sparse_kernels(shape))
+    able += rival_kernels(shape, sparsity)
     gathered = tuple(kernel for kernel in able if family(kernel) == CONV_IM2COL)
     able = gathered or able
     if unknown := [kernel for kernel in kernels if kernel not in able]:

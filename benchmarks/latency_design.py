@@ -15,7 +15,7 @@ from dtmm import runtime_c
 from dtmm.errors import MeasurementError
 from dtmm.latency import OpShape, Point
 from dtmm.latency.harness import KERNELS, check_size
-from dtmm.latency.structure import structure
+from dtmm.latency.structure import RIVALS, structure
 from dtmm.storage.kernel_ids import (
     CONV_DENSE,
     CONV_FWCS,
@@ -38,7 +38,7 @@ def design(each: int, seed: int) -> tuple[Point, ...]:
     """So many points of every structure, the same for the same seed."""
     rng = np.random.default_rng(seed)
     kernels: dict[str, list[str]] = {}
-    for kernel in KERNELS:
+    for kernel in (name for name in KERNELS if name not in RIVALS):
         kernels.setdefault(structure(kernel), []).append(kernel)
     points: list[Point] = []
     for same in kernels.values():

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from benchmarks.targets import Target
 from benchmarks.zoo import DENSE, ZOO, Entry, deployment
-from dtmm.deploy import Deployment, run_on_device
+from dtmm.deploy import run_on_device
+from dtmm.deploy.profile import kernel_name, op_macs
 from dtmm.errors import ConfigError, DtmmError, MeasurementError, UnsupportedError
-from dtmm.network.ir import Op
 from dtmm.quantization import run as run_reference
 from dtmm.table import read_table, write_table
 
@@ -100,25 +100,6 @@ def measure_all(wanted: list[tuple[Entry, str]], seed: int) -> tuple[pd.DataFram
     if not rows:
         raise UnsupportedError(f"none of {len(wanted)} networks can run on this library")
     return pd.DataFrame(rows), {**provenance, "seed": str(seed), "weights": "random, untrained"}
-
-
-def op_macs(ready: Deployment, op: Op) -> int:
-    """Multiply-accumulates of an operator on the weights it keeps; 0 where it has none."""
-    weight = getattr(op, "weight", None)
-    if weight is None:
-        return 0
-    values = ready.network.params[weight]
-    shape = ready.network.tensors[op.output].shape
-    if values.ndim != 4:
-        return int(values.size)
-    # of a filterlet that is kept every weight counts, also one that is zero by chance
-    kept = int(values.any(axis=3).sum()) * values.shape[3]
-    return int(shape[1] * shape[2] * kept)
-
-
-def kernel_name(ready: Deployment, op: Op | None) -> str:
-    """The kernel id of a convolution, the operator's class of others, "copy" at the border."""
-    return "copy" if op is None else ready.kernels.get(op.name, type(op).__name__)
 
 
 def judge(table: pd.DataFrame) -> list[Target]:

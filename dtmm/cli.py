@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dtmm
-from dtmm import cli_device, cli_explain, cli_import, cli_pareto, cli_scheduler
+from dtmm import cli_device, cli_explain, cli_import, cli_pareto, cli_profile, cli_scheduler
 from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
@@ -94,7 +94,7 @@ def _stage_verb(stage: str, title: str) -> click.Command:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    from dtmm.report.rows import comparison_rows, layer_rows, schedule_line
+    from dtmm.report.rows import comparison_rows, cycle_model, layer_rows, schedule_line
 
     console = Console(highlight=False)
     table = Table(title=f"{report['model']} on {report['dataset']}")
@@ -104,12 +104,15 @@ def _print_report(report: dict[str, Any]) -> None:
         table.add_row(*row)
     console.print(table)
     layers = Table(title="what stays")
-    for heading in ("convolution", "kernel", "filters", "filterlets", "kilocycles"):
+    model = cycle_model(report)
+    for heading in ("convolution", "kernel", "filters", "filterlets", f"kilocycles ({model})"):
         layers.add_column(heading, justify="left" if not layers.columns else "right")
     for layer in layer_rows(report):
         layers.add_row(*layer)
     console.print(layers)
     console.print(schedule_line(report))
+    for sentence in report["memory"]["sentences"]:
+        console.print(sentence, soft_wrap=True)
     console.print(
         f"bit-exact on {report['device_images']} images (device, host C library, integer "
         f"reference): {'yes' if report['bit_exact'] else 'NO'}"
@@ -195,6 +198,7 @@ def doctor(as_json: bool) -> None:
 for _stage in STAGES:
     cli.add_command(_stage_verb(_stage.name, _stage.title))
 cli.add_command(cli_scheduler.with_instances(cli.commands["schedule"]))
+cli.add_command(cli_profile.with_model(cli.commands["profile"]))
 cli.add_command(cli_scheduler.solvers)
 cli.add_command(cli_pareto.pareto)
 cli.add_command(cli_explain.explain)

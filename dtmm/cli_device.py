@@ -22,6 +22,7 @@ def devices(as_json: bool) -> None:
             "available": device.available,
             "description": device.description,
             "measures": device.measures,
+            "does_not_measure": device.lacks,
         }
         for device in known()
     ]
@@ -29,11 +30,12 @@ def devices(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=1))
         return
     table = Table()
-    for heading in ("device", "", "what it is", "what it measures"):
+    for heading in ("device", "", "what it is", "what it measures", "what it does not"):
         table.add_column(heading, overflow="fold")
     for row in found:
         state = "[green]ready[/green]" if row["available"] else "[yellow]absent[/yellow]"
-        table.add_row(str(row["name"]), state, str(row["description"]), str(row["measures"]))
+        words = (str(row[key]) for key in ("description", "measures", "does_not_measure"))
+        table.add_row(str(row["name"]), state, *words)
     Console(highlight=False).print(table)
 
 
@@ -50,9 +52,20 @@ def measure(elf: Path, start: str, stop: str | None, timeout: float, as_json: bo
     """
     from dtmm.device import CycleModel
     from dtmm.device.any_elf import measure_elf
+    from dtmm.device.elf import compiler_comment
+    from dtmm.device.provenance import dtmm_version, git_commit
+    from dtmm.device.toolchain import require_tool
 
     model = CycleModel()
     cost = measure_elf(elf, start, stop, model, timeout)
+    provenance = {
+        "compiler": compiler_comment(elf),
+        "qemu": f"{require_tool('qemu-system-arm').version} mps3-an547",
+        "cycle_model": model.full_name,
+        "memory": model.memory_text,
+        "dtmm_version": dtmm_version(),
+        "commit": git_commit(),
+    }
     symbols = sorted(cost.by_symbol.items(), key=lambda item: -item[1].cycles)
     if as_json:
         result = {
@@ -60,6 +73,7 @@ def measure(elf: Path, start: str, stop: str | None, timeout: float, as_json: bo
             "from": start,
             "to": stop,
             "cycle_model": model.full_name,
+            "provenance": provenance,
             "instructions": cost.instructions,
             "cycles": cost.cycles,
             "functions": [
@@ -70,7 +84,7 @@ def measure(elf: Path, start: str, stop: str | None, timeout: float, as_json: bo
         click.echo(json.dumps(result, indent=1))
         return
     table = Table(title=f"{elf.name} from {start} to {stop or 'the end'}, {model.full_name}")
-    for heading in ("function", "instructions", "cycles", "share"):
+    for heading in ("function", "instructions", f"cycles ({model.name})", "share"):
         table.add_column(heading, justify="left" if heading == "function" else "right")
     for name, each in symbols:
         share = f"{each.cycles / cost.cycles:.1%}"

@@ -56,7 +56,7 @@ def _tools() -> list[Finding]:
         *tools,
         Finding("cmake", cmake is not None, None, "building generated C projects",
                 "apt install cmake", optional=True),
-        Finding(_FVP, fvp is not None, None, "nothing yet: reported only", "Arm's developer site",
+        Finding(_FVP, fvp is not None, None, "measuring on the FVP", "Arm's developer site",
                 optional=True),
     ]  # fmt: skip
 

@@ -101,7 +101,7 @@ def test_missing_checkpoint(tmp_path: Path) -> None:
 
 
 def test_missing_toolchain(tmp_path: Path) -> None:
-    done = dtmm("profile", f"run.folder={tmp_path}", *TINY, PATH=str(tmp_path))
+    done = dtmm("profile", "--table", f"run.folder={tmp_path}", *TINY, PATH=str(tmp_path))
     assert_one_line(done, "clang")
 
 
@@ -129,7 +129,7 @@ def test_broken_simulator(tmp_path: Path, toolchain: None, script: str, says: st
     fake.write_text(f"#!/bin/sh\n{version}\n{script}\n")
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     path = f"{fake.parent}{os.pathsep}{os.environ['PATH']}"
-    done = dtmm("profile", f"run.folder={tmp_path / 'runs'}", *TINY, PATH=path)
+    done = dtmm("profile", "--table", f"run.folder={tmp_path / 'runs'}", *TINY, PATH=path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("dtmm: ")]

@@ -38,8 +38,11 @@ def elf(toolchain: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_devices() -> None:
     result = CliRunner().invoke(cli, ["devices", "--json"], catch_exceptions=False)
     found = {row["name"]: row for row in json.loads(result.stdout)}
-    assert {"qemu", "fvp", "board"} <= found.keys()
-    assert "m55-v1" in found["qemu"]["measures"]
+    assert {"qemu", "fvp", "board", "host"} <= found.keys()
+    assert {"m55-v1", "m55-v2"} <= set(found["qemu"]["measures"].replace(",", "").split())
+    assert "neither" in found["fvp"]["does_not_measure"]
+    for name in ("fvp", "board"):
+        assert "Has not met" in found[name]["does_not_measure"]
     assert not found["board"]["available"]
     text = CliRunner().invoke(cli, ["devices"], catch_exceptions=False).stdout
     assert "absent" in text
@@ -54,6 +57,8 @@ def test_measure(elf: Path) -> None:
     assert functions["work"] > 500
     assert sum(functions.values()) == found["instructions"]
     assert found["cycle_model"].startswith("m55-v1/llvm-")
+    assert found["provenance"].keys() >= {"compiler", "qemu", "cycle_model", "memory", "commit"}
+    assert "cycles (m55-v1)" in table
     assert f"{functions['work']:,}" in table
 
 

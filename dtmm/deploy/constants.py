@@ -23,7 +23,8 @@ class StoredLayer:
 
     Attributes:
         weights: int8, flat: also a lookup table [256] or a constant operand [C].
-        index: flat, empty for dense formats: uint8, or uint16 where the runs are listed.
+        index: flat, empty for dense formats: uint8, or uint16 where the runs are listed and for
+            CSR and FKW.
         parameters: int32 [C_out, 3]: folded bias, multiplier, shift; empty where there are none.
         in_stride: bytes of a stored filterlet (of a row for a fully connected layer).
     """

@@ -19,15 +19,20 @@ from dtmm.quantization.dequantize import dequantize
 from dtmm.quantization.parameters import channel_parameters
 from dtmm.quantization.quantized import QuantizedNetwork
 from dtmm.storage import (
+    Csr,
     StorageSize,
     dense_scratch,
+    fkw_scratch,
     fwcs_scratch,
     im2col_scratch,
+    list_csr,
     weight_format,
 )
 from dtmm.storage.dense import IM2COL_MAX_BYTES
 from dtmm.storage.kernel_ids import (
+    CONV_CSR,
     CONV_DENSE,
+    CONV_FKW,
     CONV_FWCS,
     CONV_GROUPED,
     CONV_IM2COL,
@@ -79,7 +84,8 @@ def plan(
         layout: of the folded network that was quantized.
         kernels: kernel id per convolution; where absent, the fastest that fits the weights: im2col
             for a small first layer, FWCS where a filterlet is zero, else dense. A run kernel for a
-            layer with a channel that is not scaled down gives way to its looped form.
+            layer with a channel that is not scaled down gives way to its looped form. For weights
+            pruned one by one or by patterns `dtmm.deploy.rivals` suggests others.
 
     Raises:
         UnsupportedError: a kernel that does not fit its layer, or for no layer of the network.
@@ -106,6 +112,8 @@ def plan(
     for op in convs:
         if is_listed(chosen[op.name]):
             layers[op.name] = _listed(network, layout, op, layers[op.name])
+        elif chosen[op.name] == CONV_CSR:
+            layers[op.name] = _listed_csr(network, layout, op, layers[op.name])
     channels = {name: buffer.channels for name, buffer in layout.buffers.items()}
     for op in convs:
         _check_pixels(layout, op, chosen[op.name], layers[op.name])
@@ -178,7 +186,10 @@ def _store(network: QuantizedNetwork, op: Op, kernel: str | None) -> StoredLayer
             f"layer '{op.name}' has windows of {weights[0].size} bytes, {kernel} takes at most "
             f"{IM2COL_MAX_BYTES}"
         )
-    stored = weight_format(kernel).encode(weights)
+    try:
+        stored = weight_format(kernel).encode(weights)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"layer '{op.name}' cannot run on {kernel}: {error}") from None
     return StoredLayer(stored.weights, stored.index, parameters, stored.in_stride)
 
 
@@ -196,10 +207,28 @@ def _listed(
     return replace(layer, index=runs)
 
 
+def _listed_csr(
+    network: QuantizedNetwork, layout: Layout, op: Conv2D, layer: StoredLayer
+) -> StoredLayer:
+    """The layer with its columns listed for the input's strides."""
+    out_channels, kernel_h, kernel_w, in_channels = network.params[op.weight].shape
+    if op.dilation[1] > 1 and kernel_w > 1:
+        raise UnsupportedError(
+            f"layer {op.name!r} has a horizontal dilation of {op.dilation[1]}: {CONV_CSR} takes 1"
+        )
+    view = view_of(layout, op.input, network.tensors[op.input].shape)
+    index = np.asarray(layer.index, np.uint16)
+    kernel = (kernel_h, kernel_w)
+    stored = Csr(layer.weights, index, out_channels, kernel, in_channels, layer.in_stride)
+    return replace(layer, index=list_csr(stored, view.row_stride, op.dilation[0]))
+
+
 def _scratch_bytes(network: QuantizedNetwork, op: Conv2D, kernel: str, layer: StoredLayer) -> int:
     out_channels, kernel_h, kernel_w, _ = network.params[op.weight].shape
-    if family(kernel) in (CONV_GROUPED, CONV_POINTWISE):
+    if family(kernel) in (CONV_GROUPED, CONV_POINTWISE, CONV_CSR):
         return 0
+    if kernel == CONV_FKW:
+        return fkw_scratch(int(layer.index[0]), layer.in_stride)
     if family(kernel) == CONV_IM2COL:
         return im2col_scratch(network.tensors[op.output].shape[2], layer.in_stride)
     if family(kernel) == CONV_DENSE:

@@ -16,8 +16,8 @@ from dtmm.deploy.deployment import Deployment, check_images
 from dtmm.deploy.project import render_project
 from dtmm.deploy.steps import step_names
 from dtmm.device.build import build_elf
-from dtmm.device.cycle_model import CycleModel
-from dtmm.device.elf import Elf, flash_bytes, product_ram_bytes
+from dtmm.device.cycle_model import CycleModel, cycle_model
+from dtmm.device.elf import Elf, flash_bytes, product_ram_bytes, symbol
 from dtmm.device.protocol import Run
 from dtmm.device.provenance import collect_provenance
 from dtmm.device.qemu import run_firmware
@@ -28,12 +28,19 @@ Int8 = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step of an inference; `checksum` is FNV-1a over its output tensor's values."""
+    """One step of an inference.
+
+    Attributes:
+        cycles: by the model that the provenance names, all in TCM. cached_cycles: by m55-v2.
+        checksum: FNV-1a over its output tensor's values. bytes_read: by its loads.
+    """
 
     name: str
     instructions: int
     cycles: float
     checksum: int | None
+    cached_cycles: float | None = None
+    bytes_read: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,14 +91,15 @@ def run_on_device(
     with tempfile.TemporaryDirectory(prefix="dtmm-firmware-") as name:
         work = Path(name)
         (work / "images.int8").write_bytes(np.ascontiguousarray(images).tobytes())
-        elf = _build(deployment, work, len(images), counted)
+        elf = build_firmware(deployment, work, len(images), counted)
         run = run_firmware(elf.path, count_regions=True, timeout_s=timeout_s, cwd=work)
         costs = model.price(elf.path, run.regions)
-        outputs = _outputs(run, deployment, len(images))
+        outputs = read_outputs(run, deployment, len(images))
         steps = _profile(deployment, work, model, outputs[:1], timeout_s)
         flash = flash_bytes(elf.path)
         product_ram = product_ram_bytes(elf.path)
         provenance = collect_provenance(elf, model).to_dict()
+        provenance["cached_memory"] = f"m55-v2: {cycle_model('m55-v2').memory_text}"
     if product_ram:
         raise MeasurementError(
             f"runtime and model hold {product_ram} bytes of variables, expected none: "
@@ -122,21 +130,38 @@ def run_on_device(
 def _profile(
     deployment: Deployment, work: Path, model: CycleModel, expected: Int8, timeout_s: float
 ) -> tuple[StepCost, ...]:
-    elf = _build(deployment, work, 1, 0, profile=True)
-    run = run_firmware(elf.path, count_regions=True, timeout_s=timeout_s, cwd=work)
-    if not np.array_equal(_outputs(run, deployment, 1), expected):
+    elf = build_firmware(deployment, work, 1, 0, profile=True)
+    cached = cycle_model("m55-v2")
+    run = run_firmware(
+        elf.path, count_regions=True, timeout_s=timeout_s, cwd=work, cache=cached.cache
+    )
+    if not np.array_equal(read_outputs(run, deployment, 1), expected):
         raise MeasurementError("the profiled build's output differs from the plain build's")
     checksums = {line.numbers()[0]: line.numbers()[1] for line in run.all("STEP")}
     costs = model.price(elf.path, run.regions)
+    behind_cache = cached.price(elf.path, run.regions, run.cache)
+    rows = zip(step_names(deployment), costs, behind_cache, run.cache, strict=True)
     return tuple(
-        StepCost(name, cost.instructions, cost.cycles, checksums.get(n))
-        for n, (name, cost) in enumerate(zip(step_names(deployment), costs, strict=True))
+        StepCost(
+            name, cost.instructions, cost.cycles, checksums.get(n), slow.cycles, moved.bytes_read
+        )
+        for n, (name, cost, slow, moved) in enumerate(rows)
     )
 
 
-def _build(
+def build_firmware(
     deployment: Deployment, work: Path, images: int, counted: int, profile: bool = False
 ) -> Elf:
+    """The harness around a deployment, in the folder `work`, where "images.int8" must lie to run.
+
+    Args:
+        images: in that file. counted: the first so many inferences are a region each.
+        profile: every step of an inference is a region instead, and reports a checksum.
+
+    Raises:
+        ToolchainError: a tool is missing or fails. MeasurementError: the linked arena is not the
+        planned one.
+    """
     for name, text in render_project(deployment).items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text(text, encoding="utf-8")
@@ -147,7 +172,7 @@ def _build(
     }
     if profile:
         defines |= {"HARNESS_PROFILE": None, "DTMM_MODEL_HOOKS": '"hooks.h"'}
-    return build_elf(
+    elf = build_elf(
         model_sources=[work / "model" / "model.c", work / "model" / "weights.c"],
         runtime_sources=runtime_c.device_sources(),
         harness_sources=[harness / "network_main.c"],
@@ -155,9 +180,16 @@ def _build(
         include_dirs=[work / "model", runtime_c.include_dir(), harness],
         defines=defines,
     )
+    linked = symbol(elf.path, "arena").size
+    if linked != deployment.arena.bytes:
+        raise MeasurementError(
+            f"the firmware's arena has {linked} bytes, planned are {deployment.arena.bytes}"
+        )
+    return elf
 
 
-def _outputs(run: Run, deployment: Deployment, images: int) -> Int8:
+def read_outputs(run: Run, deployment: Deployment, images: int) -> Int8:
+    """[images, ...] int8 of a run of the harness. Raises MeasurementError when one is missing."""
     network = deployment.network
     shape = network.tensors[network.outputs[0]].shape[1:]
     payloads = dict(line.payload() for line in run.all("OUT"))

@@ -15,7 +15,7 @@ from dtmm.network import ir
 from dtmm.planning.layout import runs_code
 from dtmm.quantization.parameters import OutputRange, mean_rescale, output_range
 from dtmm.quantization.quantized import QuantizedNetwork
-from dtmm.storage.kernel_ids import family, is_listed, variant
+from dtmm.storage.kernel_ids import CONV_CSR, CONV_FKW, family, is_listed, variant
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,11 @@ def _conv(scope: Scope, op: ir.Conv2D) -> list[str]:
     channels, kernel_h, kernel_w, _ = deployment.network.params[op.weight].shape
     geometry = (kernel_h, kernel_w, *op.stride, *op.dilation, op.padding[0], op.padding[1])
     index = f"dtmm_model_index_{number}" if layer.index.size else "0"
-    masks, stream = ("0", index) if is_listed(deployment.kernels[op.name]) else (index, "0")
-    function = f"dtmm_{family(deployment.kernels[op.name])}_s8"
-    name = variant(deployment.kernels[op.name])
+    kernel = deployment.kernels[op.name]
+    is_stream = is_listed(kernel) or kernel in (CONV_CSR, CONV_FKW)
+    masks, stream = ("0", index) if is_stream else (index, "0")
+    function = f"dtmm_{family(kernel)}_s8"
+    name = variant(kernel)
     run_kernel = "0" if name is None else f"&dtmm_conv_kernel_{name}"
     scratch, size = scope.scratch(op)
     groups = f"{op.groups}, " if op.groups > 1 else ""

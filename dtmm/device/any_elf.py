@@ -6,14 +6,13 @@ start-up code, only symbols.
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from pathlib import Path
 
 from dtmm.device.block_counts import read_counts
-from dtmm.device.command import require_firmware
+from dtmm.device.command import require_firmware, run_process, with_retry
 from dtmm.device.cycle_model import CycleModel, RegionCost
-from dtmm.device.elf import symbol
+from dtmm.device.elf import require_arm_program, symbol
 from dtmm.device.qemu import MACHINE
 from dtmm.device.qemu_plugin import plugin_argument
 from dtmm.device.toolchain import first_error, require_tool
@@ -35,29 +34,23 @@ def measure_elf(
         timeout_s: in seconds of this machine's clock.
 
     Raises:
-        ToolchainError: a tool or a symbol is missing.
+        ToolchainError: a tool or a symbol is missing, or the file is no program for Arm.
         MeasurementError: the firmware hangs, dies, or never reaches `start`.
     """
     require_firmware(elf)
-    qemu = require_tool("qemu-system-arm")
+    require_arm_program(elf)
     addresses = {"from": [f"{_address(elf, start):x}"]}
     if stop is not None:
         addresses["to"] = [f"{_address(elf, stop):x}"]
+    qemu = require_tool("qemu-system-arm")
     with tempfile.TemporaryDirectory(prefix="dtmm-measure-") as folder:
         counts = Path(folder) / "counts.txt"
         plugin = plugin_argument("block_counts", {"out": [str(counts)], **addresses})
         command = [str(qemu.found_path), *MACHINE, "-plugin", plugin, "-kernel", str(elf.resolve())]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s
-            )
-        except subprocess.TimeoutExpired as error:
-            raise MeasurementError(
-                f"{elf.name} did not end within {timeout_s:g} s on QEMU and was stopped"
-            ) from error
+        done = with_retry(lambda: run_process(command, elf, "QEMU", timeout_s=timeout_s, cwd=None))
         text = counts.read_text() if counts.is_file() else ""
     if "DONE" not in text:
-        said = first_error(done.stderr.decode(errors="replace"))
+        said = first_error(done.stderr)
         raise MeasurementError(f"{elf.name} ended QEMU with status {done.returncode}: {said}")
     if "REGION" not in text:
         raise MeasurementError(f"{elf.name} ended without reaching {start}")

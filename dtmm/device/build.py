@@ -25,6 +25,8 @@ TARGETS: dict[str, str] = {
     "m55-scalar": "cortex-m55+nomve",
     "m4": "cortex-m4",
 }
+HOST = "host"
+"""The target that is this machine, for the device of that name."""
 
 _FIRMWARE_SOURCES = ("startup.c", "semihosting.c", "report.c", "region.c", "stack.S")
 _COMMON_FLAGS = ("-std=gnu11", "-O3", "-fomit-frame-pointer", "-ffp-contract=off")
@@ -59,12 +61,18 @@ def build_elf(
 ) -> Elf:
     """Compiles with clang, links with arm-none-eabi-gcc and newlib, and writes `out_elf`.
 
+    Target "host" is this machine: a program that its C compiler makes of the same sources, the
+    start-up code replaced by firmware/host.c.
+
     Model and runtime are the product: their sections are kept apart from those of the harness
     (which holds main), the start-up code and the C library; see elf.flash_bytes. Unused functions
     and data are dropped. When weights do not fit their region the memory map's overflow region is
     used; the returned Elf says which. Sources may be objects (compile_objects). Raises
     ToolchainError with the compiler's or linker's first error line.
     """
+    if target == HOST:
+        sources = [*model_sources, *runtime_sources, *harness_sources]
+        return _build_host_elf(sources, out_elf, include_dirs, defines)
     clang, gcc = require_tool("clang"), require_tool("arm-none-eabi-gcc")
     memory = memory or (AN386_MAP if target == "m4" else MemoryMap())
     flags = target_flags(target)
@@ -95,6 +103,21 @@ def compile_objects(
     build_elf takes the objects for sources. Raises ToolchainError as it does.
     """
     return _objects(sources, _options(target, None), [firmware_dir(), *include_dirs], folder)
+
+
+def _build_host_elf(
+    sources: Sequence[Path], out: Path, include_dirs: Sequence[Path], defines: Defines | None
+) -> Elf:
+    own = [firmware_dir() / name for name in ("host.c", "report.c")]
+    everything = {**(defines or {}), "main": "dtmm_harness_main"}
+    build_host_program(
+        sources=[*(source for source in sources if source.suffix != ".S"), *own],
+        out=out,
+        include_dirs=[firmware_dir(), *include_dirs],
+        defines=everything,
+    )
+    flags = (*_COMMON_FLAGS, *_definitions(everything))
+    return Elf(out, HOST, f"cc {require_tool('cc').version}", flags, MemoryMap())
 
 
 def build_host_library(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,11 +113,46 @@ def symbols(elf: Path) -> list[Symbol]:
 
 
 def symbol(elf: Path, name: str) -> Symbol:
-    """One symbol by its exact name. Raises ToolchainError when there is none."""
-    for found in symbols(elf):
-        if found.name == name:
-            return found
-    raise ToolchainError(f"{elf}: no symbol {name!r}")
+    """One symbol by its exact name.
+
+    Raises ToolchainError when there is none, with the nearest name, or when several places have it.
+    """
+    known = symbols(elf)
+    if not known:
+        raise ToolchainError(f"{elf}: no symbol {name!r}, nor any other: it is stripped")
+    found = {each.address: each for each in known if each.name == name}
+    if len(found) > 1:
+        places = ", ".join(f"{address:#x}" for address in sorted(found))
+        raise ToolchainError(f"{elf}: {len(found)} symbols are named {name!r}, at {places}")
+    if not found:
+        near = difflib.get_close_matches(name, {each.name for each in known}, n=1)
+        hint = f"; nearest: {near[0]!r}" if near else ""
+        raise ToolchainError(f"{elf}: no symbol {name!r}{hint}")
+    return next(iter(found.values()))
+
+
+def compiler_comment(elf: Path) -> str | None:
+    """What compilers noted in an ELF's .comment section, None where it was left out."""
+    with _open(elf) as file:
+        section = file.get_section_by_name(".comment")
+        words = section.data().decode(errors="replace") if section is not None else ""
+    return (
+        "; ".join(dict.fromkeys(word.strip() for word in words.split("\0") if word.strip())) or None
+    )
+
+
+def require_arm_program(elf: Path) -> None:
+    """Raises ToolchainError unless the file is a linked program for 32-bit little-endian Arm."""
+    with _open(elf) as file:
+        machine, kind = file["e_machine"], file["e_type"]
+        arm = machine == "EM_ARM" and file.elfclass == 32 and file.little_endian
+    if not arm:
+        raise ToolchainError(
+            f"{elf}: is for {str(machine).removeprefix('EM_')}, expected a program for 32-bit "
+            "little-endian Arm"
+        )
+    if kind != "ET_EXEC":
+        raise ToolchainError(f"{elf}: is of type {kind}, expected a linked program (ET_EXEC)")
 
 
 def function_at(elf: Path, address: int) -> str | None:
@@ -136,3 +172,6 @@ def _open(elf: Path) -> Iterator[ELFFile]:
         raise ToolchainError(f"{elf}: {error.strerror}, expected an ELF file") from error
     except ELFError as error:
         raise ToolchainError(f"{elf}: not an ELF file ({error})") from error
+    except Exception as error:  # a damaged table trips pyelftools anywhere
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ToolchainError(f"{elf}: a damaged ELF file ({said})") from error

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from dtmm.device.command import run_command
-from dtmm.device.protocol import Run
+from dtmm.device.protocol import DamagedReportError, Run
 from dtmm.errors import ToolchainError
 
 PROGRAM = "FVP_Corstone_SSE-300_Ethos-U55"
@@ -32,6 +32,11 @@ def find_fvp() -> Path | None:
     return Path(found) if found else None
 
 
+def use_fvp(program: Path) -> None:
+    """Takes this program instead of the one on PATH, as DTMM_FVP does."""
+    os.environ["DTMM_FVP"] = str(program)
+
+
 def fvp_command(program: Path, elf: Path) -> list[str]:
     """The command line; DTMM_FVP_OPTIONS adds to it."""
     settings = [word for setting in _SETTINGS for word in ("-C", setting)]
@@ -42,7 +47,7 @@ def fvp_command(program: Path, elf: Path) -> list[str]:
 def run_on_fvp(
     elf: Path, *, count_regions: bool, timeout_s: float = 600.0, cwd: Path | None = None
 ) -> Run:
-    """As dtmm.device.qemu.run_firmware. `count_regions` changes nothing: the PMU always runs.
+    """As dtmm.device.qemu.run_firmware. With `count_regions` every region must come with cycles.
 
     Raises ToolchainError when the FVP is missing or refuses to run (its licence, for one).
     """
@@ -52,4 +57,14 @@ def run_on_fvp(
             f"{PROGRAM} is missing: put it on PATH or name it in DTMM_FVP; it is part of Arm's "
             "Corstone-300 ecosystem FVP"
         )
-    return run_command(fvp_command(program, elf), elf, "the FVP", timeout_s=timeout_s, cwd=cwd)
+    command = fvp_command(program, elf)
+    try:
+        return run_command(
+            command, elf, "the FVP", timeout_s=timeout_s, cwd=cwd, needs_counters=count_regions
+        )
+    except (ToolchainError, DamagedReportError) as error:
+        if "licen" not in str(error).lower():
+            raise
+        raise ToolchainError(
+            f"the FVP has no licence to run here (see Arm's documentation of it): {error}"
+        ) from error

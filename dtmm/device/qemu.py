@@ -12,6 +12,7 @@ from dtmm.device.command import require_firmware, run_command
 from dtmm.device.memory import AN386, AN547
 from dtmm.device.protocol import Run
 from dtmm.device.toolchain import require_tool
+from dtmm.errors import MeasurementError
 
 # The serial ports and QEMU's monitor are off, so standard output holds the firmware's lines alone.
 # No -icount: with it QEMU cuts a block in two wherever an instruction budget runs out (every 2^26
@@ -57,9 +58,17 @@ def run_firmware(
         ids = [number for number, _ in run.counters]
         return dataclasses.replace(
             run,
-            regions=read_counts(counts.read_text(), ids) if count_regions else (),
-            cache=read_cache_counts(misses.read_text(), ids) if cache is not None else (),
+            regions=read_counts(_written(counts), ids) if count_regions else (),
+            cache=read_cache_counts(_written(misses), ids) if cache is not None else (),
         )
+
+
+def _written(counts: Path) -> str:
+    """What a plug-in wrote."""
+    try:
+        return counts.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MeasurementError(f"QEMU's plug-in wrote no counts: {error}") from error
 
 
 def run_on_m4(

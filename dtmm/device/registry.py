@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from dtmm.device import board, fvp
+from dtmm.device import board, fvp, host
 from dtmm.device.protocol import Run
 from dtmm.device.qemu import run_firmware, run_on_m4
 from dtmm.device.toolchain import find_tool
@@ -28,7 +28,7 @@ class Device:
     """One place where firmware runs.
 
     Attributes:
-        measures: what it measures of a region, and what it does not.
+        measures: what it measures of a region. lacks: what it does not.
         tools: names of the programs of `dtmm.device.toolchain` it needs.
         is_present: whether what it needs besides is there.
         target: what `dtmm.device.build` must build for (its TARGETS).
@@ -37,6 +37,7 @@ class Device:
     name: str
     description: str
     measures: str
+    lacks: str
     tools: tuple[str, ...]
     run: Runner
     is_present: Callable[[], bool] = lambda: True
@@ -54,14 +55,17 @@ _DEVICES = (
     Device(
         "qemu",
         "QEMU mps3-an547 (Corstone SSE-300)",
-        "exact instructions; cycles by the model m55-v1 (zero-wait memory)",
+        "instructions (exact); cycles by models: m55-v1 with all in TCM, m55-v2 with cached SRAM "
+        "and flash; bytes read and written, stack",
+        "time on silicon: cycles are modelled; instruction fetches, write-backs",
         (*_BUILD, "qemu-system-arm", "llvm-mca", "llvm-objdump", "cc"),
         run_firmware,
     ),
     Device(
         "qemu-m4",
         "QEMU mps2-an386 (Cortex-M4): the portable C operators",
-        "exact instructions; no cycles, and no vector kernels",
+        "instructions (exact), stack",
+        "cycles; vector kernels, which a Cortex-M4 cannot run",
         (*_BUILD, "qemu-system-arm", "cc"),
         run_on_m4,
         target="m4",
@@ -69,19 +73,30 @@ _DEVICES = (
     Device(
         "fvp",
         f"Arm's {fvp.PROGRAM}, on PATH or named by DTMM_FVP",
-        "the PMU's cycle counter, which counts about instructions: Arm calls the model neither "
-        "cycle-accurate nor cycle-approximate; no instructions apart, no caches",
+        "the PMU's cycle counter, which counts about instructions; stack",
+        "cycles: Arm calls the model neither cycle-accurate nor cycle-approximate; caches; bytes. "
+        "Has not met the real FVP yet",
         _BUILD,
         fvp.run_on_fvp,
         lambda: fvp.find_fvp() is not None,
     ),
     Device(
         "board",
-        f"your board, through the command in {board.VARIABLE}",
-        "cycles of the core's PMU on your memories and caches; no instructions",
+        f"your board, through the command in {board.VARIABLE}, and {board.PORT_VARIABLE}",
+        "cycles of the core's PMU on your memories and caches; stack",
+        "instructions; bytes. Has not met a real board yet",
         _BUILD,
         board.run_on_board,
         lambda: bool(os.environ.get(board.VARIABLE)),
+    ),
+    Device(
+        "host",
+        "this machine: the portable C operators",
+        "nothing: functional only, it shows what the code computes",
+        "latency, memory",
+        ("cc",),
+        host.run_on_host,
+        target="host",
     ),
 )
 

@@ -16,17 +16,21 @@ from dtmm.errors import ToolchainError
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """What to look for: the first of `candidates` on PATH that runs is taken."""
+    """What to look for: the first of `candidates` on PATH that runs, from `minimum` on."""
 
     name: str
     candidates: tuple[str, ...]
     needed_for: str
     package: str
+    minimum: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One program as found. `found_path` and `version` are None when it is missing."""
+    """One program as found. `found_path` is None when it is missing or too old.
+
+    `version` is None when nothing was found; with a version and no path it is of one too old.
+    """
 
     name: str
     found_path: Path | None
@@ -52,6 +56,7 @@ TOOLS: tuple[ToolSpec, ...] = (
         ("qemu-system-arm",),
         "running firmware on a simulated Cortex-M55",
         "qemu-system-arm",
+        (6, 2),  # the first with mps3-an547 and MVE
     ),
     ToolSpec("cc", ("cc", "gcc", "clang-19", "clang"), "the host's C library", "gcc libc6-dev"),
 )
@@ -68,6 +73,12 @@ def find_tool(name: str) -> Tool:
 def require_tool(name: str) -> Tool:
     """As find_tool, but raises ToolchainError, saying how to install it, when it is missing."""
     tool = find_tool(name)
+    if tool.found_path is None and tool.version is not None:
+        least = ".".join(map(str, next(spec.minimum for spec in TOOLS if spec.name == name)))
+        raise ToolchainError(
+            f"{name} {tool.version} is too old: expected {least} or later, needed for "
+            f"{tool.needed_for}; {tool.how_to_get}"
+        )
     if tool.found_path is None:
         raise ToolchainError(
             f"{name} is missing or does not run: needed for {tool.needed_for}; {tool.how_to_get}"
@@ -126,12 +137,14 @@ def _find(name: str, path: str) -> Tool:
         known = ", ".join(spec.name for spec in TOOLS)
         raise ToolchainError(f"unknown tool {name!r}: expected one of {known}")
     how = f"install it with: apt install {spec.package}"
+    old = None
     for candidate in spec.candidates:
         found = shutil.which(candidate, path=path)
         version = _version(found) if found else None
-        if found and version:
+        if found and version and tuple(map(int, version.split("."))) >= spec.minimum:
             return Tool(spec.name, Path(found), version, spec.needed_for, how)
-    return Tool(spec.name, None, None, spec.needed_for, how)
+        old = old or version
+    return Tool(spec.name, None, old, spec.needed_for, how)
 
 
 def _version(program: str) -> str | None:

@@ -21,6 +21,12 @@ static const volatile function used[] = {
 #ifdef PROBE_CONV_POINTWISE
     (function)dtmm_conv_pointwise_s8,
 #endif
+#ifdef PROBE_CONV_CSR
+    (function)dtmm_conv_csr_s8,
+#endif
+#ifdef PROBE_CONV_FKW
+    (function)dtmm_conv_fkw_s8,
+#endif
 #ifdef PROBE_FULLY_CONNECTED
     (function)dtmm_fully_connected_s8,
 #endif

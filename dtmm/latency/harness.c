@@ -3,7 +3,7 @@
  * measured computes what it should.
  *
  * The points come from the file "points.bin": little-endian int32, the fields of `point` each; the
- * filterlets that FWCS layers keep from "masks.bin": an index as conv.h describes it for each. */
+ * index of pruned layers, as conv.h describes it for each kernel, from "index.bin". */
 #include "dtmm/conv.h"
 #include "dtmm/kernels.h"
 #include "dtmm/ops.h"
@@ -29,7 +29,9 @@ enum {
   CONCAT,
   PAD,
   STRIDED_SLICE,
-  CONV_POINTWISE
+  CONV_POINTWISE,
+  CONV_CSR,
+  CONV_FKW
 };
 
 /* In the order of dtmm.storage.kernel_ids.VARIANTS; 0 is the looped kernel. */
@@ -41,15 +43,15 @@ typedef struct {
   int32_t pad_top, pad_left, in_halo, out_halo;
   int32_t in_multiple; /* the input's pixel stride is in_channels rounded up to this */
   int32_t in_h, in_w, out_h, out_w, in_channels, out_channels, filterlets, groups;
-  int32_t masks; /* offset of its index in masks.bin */
-  int32_t seed;  /* of what is random in this point alone */
+  int32_t index, index_bytes; /* where its index lies in index.bin */
+  int32_t seed;               /* of what is random in this point alone */
 } point;
 
 /* Sizes are measure.py's LIMITS. */
 #define ALIGNED __attribute__((aligned(16)))
 static ALIGNED int8_t in_data[IN_BYTES], in2_data[IN_BYTES], out_data[OUT_BYTES];
 static ALIGNED int8_t weights[WEIGHT_BYTES], scratch[SCRATCH_BYTES];
-static ALIGNED uint8_t masks[INDEX_BYTES];
+static ALIGNED uint8_t index_data[INDEX_BYTES];
 static ALIGNED dtmm_channel_params params[CHANNELS];
 
 static uint32_t state;
@@ -89,10 +91,10 @@ static void make_weights(int32_t units, int32_t used, int32_t stride) {
       weights[u * stride + i] = i < used ? (int8_t)(random_word() >> 11) : 0;
 }
 
-static void read_masks(const point *p) {
-  const int32_t bytes = p->out_channels * ((p->kernel_h * p->kernel_w + 7) / 8);
-  if (dtmm_read_file("masks.bin", (size_t)p->masks, masks, (size_t)bytes) != bytes) {
-    dtmm_fail("masks.bin is missing or too short");
+static void read_index(const point *p) {
+  const size_t bytes = (size_t)p->index_bytes;
+  if (dtmm_read_file("index.bin", (size_t)p->index, index_data, bytes) != p->index_bytes) {
+    dtmm_fail("index.bin is missing or too short");
   }
 }
 
@@ -148,13 +150,13 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     MEASURED(name(&conv, &stored, &in, out, scratch, sizeof scratch));                 \
   } while (0)
 
-  if (p->kernel <= CONV_FWCS || p->kernel == CONV_POINTWISE) {
+  if (p->kernel <= CONV_FWCS || p->kernel >= CONV_POINTWISE) {
     const dtmm_conv_params conv = {p->kernel_h,   p->kernel_w, p->stride_h, p->stride_w, p->dilation_h,
                                    p->dilation_w, p->pad_top,  p->pad_left, output};
     const int32_t window = p->kernel_h * p->kernel_w * p->in_channels;
     const int32_t stride = p->kernel == CONV_IM2COL ? round_up(window, 16) : in.pixel_stride;
     dtmm_conv_weights stored = {p->out_channels, stride, weights,
-                                      p->kernel == CONV_FWCS ? masks : 0, params,
+                                      p->index_bytes ? index_data : 0, params,
                                       run_kernels[p->run_kernel], 0};
     const int32_t positions = p->kernel_h * p->kernel_w;
     make_params(p->out_channels, window);
@@ -162,7 +164,16 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     if (p->kernel == CONV_DENSE || p->kernel == CONV_POINTWISE)
       make_weights(p->out_channels * positions, p->in_channels, stride);
     if (p->kernel == CONV_FWCS) make_weights(p->filterlets, p->in_channels, stride);
-    if (p->kernel == CONV_FWCS) read_masks(p);
+    if (p->index_bytes) read_index(p);
+    if (p->kernel == CONV_CSR || p->kernel == CONV_FKW) { /* as a deployment has them: in flash */
+      uint16_t *stream = (uint16_t *)(void *)index_data;
+      const size_t entries = sizeof index_data / 2;
+      if (p->kernel == CONV_CSR && dtmm_conv_csr_list(&conv, &stored, &in, stream, entries) == 0) {
+        return DTMM_UNSUPPORTED;
+      }
+      stored.index = 0;
+      stored.stream = stream;
+    }
     if (p->listed) { /* where the operator would list them, which does not write there then */
       uint16_t *stream = (uint16_t *)(void *)scratch;
       if (dtmm_conv_list_runs(&conv, &stored, &in, stream, sizeof scratch / 2) == 0) {
@@ -175,6 +186,8 @@ static dtmm_status run(uint32_t id, const point *p, dtmm_tensor *out, size_t *sc
     if (p->kernel == CONV_DENSE) CONV(dtmm_conv_dense_s8);
     if (p->kernel == CONV_FWCS) CONV(dtmm_conv_fwcs_s8);
     if (p->kernel == CONV_POINTWISE) CONV(dtmm_conv_pointwise_s8);
+    if (p->kernel == CONV_CSR) CONV(dtmm_conv_csr_s8);
+    if (p->kernel == CONV_FKW) CONV(dtmm_conv_fkw_s8);
   } else if (p->kernel == FULLY_CONNECTED) {
     const int32_t inputs = p->in_h * p->in_w * p->in_channels;
     make_params(p->out_channels, inputs);

@@ -21,10 +21,15 @@ from dtmm.device.elf import Elf
 from dtmm.device.protocol import Line, parse_lines
 from dtmm.device.qemu import run_firmware
 from dtmm.errors import MeasurementError
-from dtmm.latency.patterns import Kept, random_pattern
+from dtmm.latency.patterns import Kept, random_csr, random_fkw, random_pattern
 from dtmm.latency.table import Point, describe
 from dtmm.planning.nouns import Buffer
+from dtmm.storage import Csr, Fkw, fkw_scratch
+from dtmm.storage.fkw import TAPS
+from dtmm.storage.formats import USUAL_PATTERNS
 from dtmm.storage.kernel_ids import (
+    CONV_CSR,
+    CONV_FKW,
     CONV_FWCS,
     CONV_IM2COL,
     CONV_POINTWISE,
@@ -57,6 +62,8 @@ OPERATORS = (
     "pad",
     "strided_slice",
     "conv_pointwise",
+    "conv_csr",
+    "conv_fkw",
 )
 """Operators in the order of harness.c's enum."""
 
@@ -72,7 +79,7 @@ LIMITS: Mapping[str, int] = {
     "OUT_BYTES": 384 << 10,
     "WEIGHT_BYTES": 2 << 20,
     "SCRATCH_BYTES": 96 << 10,
-    "INDEX_BYTES": 16 << 10,
+    "INDEX_BYTES": 384 << 10,
     "CHANNELS": 1024,
 }
 """Sizes of harness.c's buffers; together they fit the device's 4 MiB internal SRAM."""
@@ -198,15 +205,39 @@ def _compare(chunk: Sequence[Point], device: list[_Report], host: list[_Report])
 
 
 def _write_points(work: Path, chunk: Sequence[Point], seed: int, given: Mapping[int, Kept]) -> None:
-    """The harness's input: points.bin, and masks.bin with the index of each FWCS layer."""
+    """The harness's input: points.bin, and index.bin with the index of each pruned layer."""
     indices, fields = b"", []
     for number, point in enumerate(chunk):
-        fields.append(_fields(point, len(indices), seed))
-        if family(point.kernel) == CONV_FWCS:
-            kept = _checked(point, given[number]) if number in given else pattern(point, seed)
-            indices += np.packbits(kept, axis=1, bitorder="little").tobytes()
+        index = _index(point, given.get(number), seed)
+        fields.append(_fields(point, len(indices), len(index), seed))
+        indices += index
     np.array(fields, "<i4").tofile(work / "points.bin")
-    (work / "masks.bin").write_bytes(indices)
+    (work / "index.bin").write_bytes(indices)
+
+
+def _index(point: Point, given: Kept | None, seed: int) -> bytes:
+    """What a layer's kernel reads beside the weights."""
+    if family(point.kernel) == CONV_FWCS:
+        kept = pattern(point, seed) if given is None else _checked(point, given)
+        return np.packbits(kept, axis=1, bitorder="little").tobytes()
+    if point.kernel in (CONV_CSR, CONV_FKW):
+        return random_weights(point, seed).index.astype("<u2").tobytes()
+    return b""
+
+
+def random_weights(point: Point, seed: int) -> Csr | Fkw:
+    """Which weights or kernels a CSR or FKW layer keeps in a measurement: as many weights as the
+    point's filterlets have, FKW's in kernels of four.
+
+    Raises:
+        MeasurementError: an FKW layer cannot keep so many.
+    """
+    weights = point.filterlets * point.in_channels
+    if point.kernel == CONV_CSR:
+        kernel = point.shape.kernel
+        return random_csr(point.out_channels, kernel, point.in_channels, weights, seed)
+    kernels = round(weights / TAPS)
+    return random_fkw(point.out_channels, point.in_channels, kernels, seed)
 
 
 def pattern(point: Point, seed: int) -> Kept:
@@ -225,9 +256,9 @@ def _checked(point: Point, kept: Kept) -> Kept:
     return kept
 
 
-def check_size(point: Point) -> None:
+def check_size(point: Point, index_bytes: int = 0) -> None:
     """Raises MeasurementError where the firmware's buffers are too small for a point."""
-    needs = _needs(point)
+    needs = {**_needs(point), "INDEX_BYTES": index_bytes}
     for name, limit in LIMITS.items():
         if needs[name] > limit:
             raise MeasurementError(
@@ -235,9 +266,9 @@ def check_size(point: Point) -> None:
             )
 
 
-def _fields(point: Point, masks: int, seed: int) -> list[int]:
+def _fields(point: Point, index: int, index_bytes: int, seed: int) -> list[int]:
     """The fields of harness.c's `point`, after a check that its buffers are large enough."""
-    check_size(point)
+    check_size(point, index_bytes)
     shape = point.shape
     multiple = 1 if family(point.kernel) == CONV_IM2COL else VECTOR_BYTES
     run_kernel = variant(point.kernel)
@@ -259,7 +290,7 @@ def _fields(point: Point, masks: int, seed: int) -> list[int]:
         point.filterlets,
     ]
     point_seed = zlib.crc32(np.array([*fields, seed], "<i4").tobytes()) >> 1
-    return [*fields, shape.groups, masks, point_seed]
+    return [*fields, shape.groups, index, index_bytes, point_seed]
 
 
 def _needs(point: Point) -> dict[str, int]:
@@ -279,8 +310,11 @@ def _needs(point: Point) -> dict[str, int]:
         "IN_BYTES": _bytes(shape.in_hw, point.in_channels, shape.in_halo) + 2 * VECTOR_BYTES,
         "OUT_BYTES": _bytes(shape.out_hw, outputs, shape.out_halo),
         "WEIGHT_BYTES": weights + VECTOR_BYTES,
-        "SCRATCH_BYTES": max(4 * (outputs + 1) * (positions + 1), shape.out_hw[1] * window),
-        "INDEX_BYTES": outputs * -(-positions // 8),
+        "SCRATCH_BYTES": max(
+            4 * (outputs + 1) * (positions + 1),
+            shape.out_hw[1] * window,
+            fkw_scratch(USUAL_PATTERNS, padded) if point.kernel == CONV_FKW else 0,
+        ),
         "CHANNELS": outputs,
     }
 

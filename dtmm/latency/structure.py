@@ -23,8 +23,11 @@ from dtmm.latency.patterns import Kept, random_pattern
 from dtmm.latency.table import OpShape, Point, describe
 from dtmm.network.ir import Pair
 from dtmm.storage.dense import im2col_stride
+from dtmm.storage.formats import USUAL_PATTERNS
 from dtmm.storage.kernel_ids import (
+    CONV_CSR,
     CONV_DENSE,
+    CONV_FKW,
     CONV_FWCS,
     CONV_GROUPED,
     CONV_IM2COL,
@@ -35,7 +38,7 @@ from dtmm.storage.kernel_ids import (
     variant,
 )
 from dtmm.storage.runs import LONGEST_RUN, runs_join
-from dtmm.storage.scratch import dense_scratch, fwcs_scratch, im2col_scratch
+from dtmm.storage.scratch import dense_scratch, fkw_scratch, fwcs_scratch, im2col_scratch
 from dtmm.storage.stored import VECTOR_BYTES
 
 Work = dict[str, float]
@@ -50,6 +53,10 @@ DENSE_FILTERS = 16
 STATED = ("run_cycles", "pair_cycles")
 """Counts at the cycles that a kernel's file states: close to what the cycle model finds, but each
 kernel is a few cycles off, so their prices are a kernel's own."""
+
+
+RIVALS = (CONV_CSR, CONV_FKW)
+"""Operators for other kinds of pruning, which no schedule uses: they are measured only."""
 
 
 def structure(kernel: str) -> str:
@@ -74,10 +81,12 @@ def work(point: Point, runs: Runs | None = None) -> Work:
         runs: of what a pruned convolution keeps (`runs_of`, `random_runs`).
 
     Raises:
-        MeasurementError: an unknown kernel id, or a pruned convolution without runs.
+        MeasurementError: an unknown kernel id, one of RIVALS, or a convolution without its runs.
     """
     check_kernel(point)
     operator = family(point.kernel)
+    if operator in RIVALS:
+        raise MeasurementError(f"{describe(point)}: the loops of {operator} are not counted")
     if operator in (CONV_DENSE, CONV_FWCS):
         if runs is None:
             raise MeasurementError(f"{describe(point)}: which filterlets are kept was not said")
@@ -142,6 +151,8 @@ def scratch(point: Point) -> int:
     if operator == CONV_FWCS:
         counts = (point.filterlets, point.out_channels)
         return fwcs_scratch(point.kernel, *counts, shape.kernel, shape.dilation[1])
+    if operator == CONV_FKW:
+        return fkw_scratch(USUAL_PATTERNS, VECTOR_BYTES * _vectors(point.in_channels))
     return 0
 
 

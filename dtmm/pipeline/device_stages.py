@@ -85,14 +85,27 @@ def deploy(context: Context) -> str:
 
 
 def run(context: Context) -> str:
-    """Measurements of both networks, and evaluation.json: accuracy, and whether all bytes agree."""
+    """Measurements of both networks; evaluation.json: accuracy, and whether all bytes agree;
+    memory.json: flash and SRAM as scheduled, planned and measured."""
     from dtmm.artifact import write_atomic
+    from dtmm.deploy import Deployment, Measurement
     from dtmm.pipeline.evaluation import evaluate
+    from dtmm.pipeline.memory_check import check_memory
+    from dtmm.scheduler import Problem, Schedule
 
     results = {}
     for system, prefix in (("dense", "dense_"), ("dtmm", "")):
         results[system] = evaluate(context, f"{prefix}deployment.dtmm", f"{prefix}measurement.dtmm")
     write_atomic(context.folder.file("evaluation.json"), json.dumps(results, indent=1) + "\n")
+    memory = check_memory(
+        files.load(context, "problem.dtmm", Problem),
+        files.load(context, "schedule.dtmm", Schedule),
+        files.load(context, "deployment.dtmm", Deployment),
+        files.load(context, "measurement.dtmm", Measurement),
+    )
+    write_atomic(context.folder.file("memory.json"), json.dumps(memory.to_dict(), indent=1) + "\n")
+    for sentence in memory.sentences():
+        context.progress.line(sentence)
     images = context.config.device.images
     return (
         f"dense {100 * results['dense']['accuracy']:.2f} %, "

@@ -74,7 +74,7 @@ def import_model(path: Path, find_filterlets: bool, images: int = 2, seed: int =
     forms = {"dense": network}
     if find_filterlets:
         forms["packed"] = pack(network)
-    deployments = {system: _deploy(form, system == "packed") for system, form in forms.items()}
+    deployments = {system: deploy_int8(form, system == "packed") for system, form in forms.items()}
     measurements: dict[str, Measurement] = {}
     if images:
         shape = network.tensors[network.inputs[0]].shape[1:]
@@ -101,8 +101,8 @@ def _convs(network: QuantizedNetwork) -> list[Conv2D]:
     return [op for op in network.ops if isinstance(op, Conv2D)]
 
 
-def _deploy(network: QuantizedNetwork, fwcs: bool) -> Deployment:
-    """With the fastest kernels; FWCS, if at all, where it takes fewer bytes."""
+def deploy_int8(network: QuantizedNetwork, fwcs: bool = True) -> Deployment:
+    """A network with the fastest kernels; FWCS, if at all, where it takes fewer bytes."""
     place = layout(dequantize(network))
     deployment = plan(network, place)
     dense = {

@@ -52,7 +52,10 @@ def build_report(context: Context) -> dict[str, Any]:
         "schedule": _schedule(context, found, ours),
         "layers": _layers(context, found),
         "table_check": _table_check(context, ours),
-        "memory": {"steps": _memory(deployment)},
+        "memory": {
+            "steps": _memory(deployment),
+            **json.loads(context.folder.file("memory.json").read_text()),
+        },
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
@@ -75,7 +78,13 @@ def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[st
         "flash": dict(measured.flash),
         "sram": dict(measured.sram),
         "layers": [
-            {"name": step.name, "instructions": step.instructions, "cycles": step.cycles}
+            {
+                "name": step.name,
+                "instructions": step.instructions,
+                "cycles": step.cycles,
+                "cached_cycles": step.cached_cycles,
+                "bytes_read": step.bytes_read,
+            }
             for step in measured.steps
         ],
     }
@@ -120,8 +129,9 @@ def _table_check(context: Context, measured: Measurement) -> dict[str, Any] | No
         return None
     settings = context.config.table
     told = sum(check.predicted for check in checks)
-    # steps of the network are measured in zero-wait memory
-    whole = None if settings.cycle_model != CYCLE_MODEL else sum(s.cycles for s in measured.steps)
+    cached = settings.cycle_model != CYCLE_MODEL
+    cycles = [step.cached_cycles if cached else step.cycles for step in measured.steps]
+    whole = None if None in cycles else sum(each for each in cycles if each is not None)
     return {
         "cost_model": settings.cost_model,
         "cycle_model": settings.cycle_model,

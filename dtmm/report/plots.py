@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-DENSE = "#9aa5b1"
-DTMM = "#1f6f8b"
-SHADES = ("#1f6f8b", "#e07a3f", "#7a5195", "#4c956c")
+from dtmm.report.rows import cycle_model
+from dtmm.report.style import (
+    DENSE,
+    DENSE_LIGHT,
+    DTMM,
+    DTMM_LIGHT,
+    SHADES,
+    bars,
+    name_bars,
+    svg_element,
+)
 
 Report = Mapping[str, Any]
+
+SYSTEMS = ("dense", "dtmm")
 
 
 def layers_kept(report: Report) -> str:
     """Share of filters and of filterlets that stay, per convolution."""
     layers = report["layers"]
     names = [layer["name"] for layer in layers]
-    figure, axes = _figure(len(names))
+    figure, axes = bars(len(names))
     rows = range(len(names))
     channels = [100 * layer["channels_kept"] / layer["channels"] for layer in layers]
     filterlets = [100 * layer["filterlets_kept"] / layer["filterlets"] for layer in layers]
@@ -33,17 +41,25 @@ def layers_kept(report: Report) -> str:
 
 
 def layer_cycles(report: Report) -> str:
-    """Modelled cycles of every operator, dense against DTMM."""
-    dense = {row["name"]: row["cycles"] for row in report["dense"]["layers"]}
-    ours = {row["name"]: row["cycles"] for row in report["dtmm"]["layers"]}
-    names = [name for name in dense if max(dense[name], ours.get(name, 0)) > 0]
-    figure, axes = _figure(len(names))
-    rows = range(len(names))
-    axes.barh([r - 0.2 for r in rows], [dense[n] / 1e3 for n in names], 0.38, color=DENSE,
-              label="dense int8")  # fmt: skip
-    axes.barh([r + 0.2 for r in rows], [ours.get(n, 0) / 1e3 for n in names], 0.38, color=DTMM,
-              label="DTMM")  # fmt: skip
-    axes.set_xlabel("modelled kilocycles per inference")
+    """Cycles of every operator, dense against DTMM: all in TCM, and what cached memory adds."""
+    model = cycle_model(report)
+    rows = {system: {row["name"]: row for row in report[system]["layers"]} for system in SYSTEMS}
+    names = [name for name, row in rows["dense"].items() if row["cycles"] > 0]
+    figure, axes = bars(len(names))
+    for system, title, place, colors in (
+        ("dense", "dense int8", -0.2, (DENSE, DENSE_LIGHT)),
+        ("dtmm", "DTMM", 0.2, (DTMM, DTMM_LIGHT)),
+    ):
+        at = [n + place for n in range(len(names))]
+        found = [rows[system].get(name, {"cycles": 0.0}) for name in names]
+        cycles = [row["cycles"] / 1e3 for row in found]
+        added = [max(0.0, (row.get("cached_cycles") or 0.0) / 1e3 - base)
+                 for row, base in zip(found, cycles, strict=True)]  # fmt: skip
+        axes.barh(at, cycles, 0.38, color=colors[0], label=f"{title}, cycles ({model})")
+        if any(added):
+            axes.barh(at, added, 0.38, left=cycles, color=colors[1],
+                      label=f"{title}, added in cycles (m55-v2)")  # fmt: skip
+    axes.set_xlabel("thousand cycles per inference")
     return _finish(figure, axes, names)
 
 
@@ -60,7 +76,7 @@ def sram(report: Report) -> str:
 def memory_over_time(report: Report) -> str:
     """Bytes of live buffers and scratch while each operator of the DTMM network runs."""
     steps: Sequence[Mapping[str, Any]] = report["memory"]["steps"]
-    figure, axes = _figure(len(steps))
+    figure, axes = bars(len(steps))
     rows = list(range(len(steps)))
     live = [step["live"] / 1024 for step in steps]
     scratch = [step["scratch"] / 1024 for step in steps]
@@ -73,7 +89,7 @@ def memory_over_time(report: Report) -> str:
 
 
 def _stacked(report: Report, section: str, parts: tuple[str, ...]) -> str:
-    figure, axes = _figure(2)
+    figure, axes = bars(2)
     for row, system in enumerate(("dense", "dtmm")):
         left = 0.0
         for part, color in zip(parts, SHADES, strict=False):
@@ -84,22 +100,6 @@ def _stacked(report: Report, section: str, parts: tuple[str, ...]) -> str:
     return _finish(figure, axes, ["dense int8", "DTMM"])
 
 
-def _figure(rows: int) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 1.3 + 0.34 * rows), layout="constrained")
-    return figure, figure.add_subplot()
-
-
 def _finish(figure: Figure, axes: Axes, names: Sequence[str]) -> str:
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", lw=0.4, color="#cccccc")
-    axes.set_axisbelow(True)
-    figure.legend(loc="outside upper center", ncols=4, frameon=False)
-    text = io.StringIO()
-    # A fixed salt and no metadata: the same report gives the same bytes, without foreign links.
-    with matplotlib.rc_context({"svg.hashsalt": "dtmm", "svg.fonttype": "none"}):
-        figure.savefig(
-            text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        )
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    name_bars(figure, axes, names)
+    return svg_element(figure)

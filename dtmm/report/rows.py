@@ -18,9 +18,10 @@ def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]
             f"{100 * (ours['accuracy'] - dense['accuracy']):+.2f} points",
         ),
         _count("instructions per inference", dense["instructions"], ours["instructions"]),
-        _count("modelled cycles per inference", dense["cycles"], ours["cycles"]),
+        _count(f"cycles ({cycle_model(report)}) per inference", dense["cycles"], ours["cycles"]),
+        *_cached(dense, ours),
         (
-            f"ms per inference at {clock:g} MHz",
+            f"ms per inference at {clock:g} MHz ({cycle_model(report)})",
             f"{dense['ms']:.2f}",
             f"{ours['ms']:.2f}",
             _ratio(dense["ms"], ours["ms"]),
@@ -39,8 +40,21 @@ def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]
     return rows
 
 
+def cycle_model(report: Mapping[str, Any]) -> str:
+    """The name of the model whose cycles the report gives, without LLVM's release."""
+    return str(report["provenance"]["cycle_model"]).partition("/")[0]
+
+
+def _cached(dense: Mapping[str, Any], ours: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The sum over steps in the cached scenario, where it was measured."""
+    totals = [[row["cached_cycles"] for row in system["layers"]] for system in (dense, ours)]
+    if any(value is None for values in totals for value in values):
+        return []
+    return [_count("cycles (m55-v2), cached memory", *map(sum, totals))]
+
+
 def layer_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """(layer, kernel, channels kept, filterlets kept, modelled kilocycles dense and DTMM)."""
+    """(layer, kernel, channels kept, filterlets kept, kilocycles dense and DTMM)."""
     dense = {row["name"]: row["cycles"] for row in report["dense"]["layers"]}
     ours = {row["name"]: row["cycles"] for row in report["dtmm"]["layers"]}
     return [
@@ -59,9 +73,10 @@ def schedule_line(report: Mapping[str, Any]) -> str:
     """One sentence on how the schedule was found and how good it provably is."""
     schedule = report["schedule"]
     return (
-        f"schedule: {schedule['objective']:,.0f} cycles predicted, bound {schedule['bound']:,.0f}, "
-        f"gap {100 * schedule['gap']:.4f} % ({schedule['status']}, {schedule['solver']}, "
-        f"{schedule['seconds']:.1f} s), estimated loss {schedule['loss']:.4f} nats"
+        f"schedule: {schedule['objective']:,.0f} cycles ({cycle_model(report)}) predicted, "
+        f"bound {schedule['bound']:,.0f}, gap {100 * schedule['gap']:.4f} % ({schedule['status']}, "
+        f"{schedule['solver']}, {schedule['seconds']:.1f} s), "
+        f"estimated loss {schedule['loss']:.4f} nats"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from dtmm.errors import UnsupportedError
+from dtmm.storage.csr import Csr, csr_size, decode_csr, encode_csr
 from dtmm.storage.dense import (
     Dense,
     decode_dense,
@@ -16,12 +17,16 @@ from dtmm.storage.dense import (
     im2col_size,
     im2col_stride,
 )
+from dtmm.storage.fkw import TAPS, Fkw, decode_fkw, encode_fkw, fkw_size
 from dtmm.storage.fwcs import Fwcs, decode_fwcs, encode_fwcs, fwcs_size
 from dtmm.storage.kernel_ids import family, is_listed
 from dtmm.storage.scratch import run_entries
 from dtmm.storage.stored import VECTOR_BYTES, Int8Array, Kernel, StorageSize, round_up
 
-Stored = Dense | Fwcs
+Stored = Dense | Fwcs | Csr | Fkw
+
+USUAL_PATTERNS = 8
+"""Patterns of a layer whose weights are not known yet: as many as PatDNN takes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,9 @@ class WeightFormat:
         encode: int8 [C_out, kh, kw, C_in] to what the kernel reads.
         decode: the exact inverse.
         size: (filterlets, out_channels, kernel, in_channels) to flash bytes, from counts alone;
-            dense formats ignore `filterlets`.
+            dense formats ignore `filterlets`. For CSR and FKW they stand for as many weights,
+            filterlets * in_channels: CSR needs this at most, wherever they are, and FKW this if
+            every kernel kept has four.
         in_stride: (kernel, in_channels) to dtmm_conv_weights.in_stride, bytes.
     """
 
@@ -51,6 +58,10 @@ def decode(stored: Stored) -> Int8Array:
 
     Raises ArtifactError where their parts do not belong together.
     """
+    if isinstance(stored, Csr):
+        return decode_csr(stored)
+    if isinstance(stored, Fkw):
+        return decode_fkw(stored)
     return decode_fwcs(stored) if isinstance(stored, Fwcs) else decode_dense(stored)
 
 
@@ -69,6 +80,22 @@ FORMATS: Mapping[str, WeightFormat] = {
         decode=decode,
         size=lambda kept, c_out, kernel, c_in: fwcs_size(
             kept, c_out, kernel, _pixel_stride(kernel, c_in)
+        ),
+        in_stride=_pixel_stride,
+    ),
+    "conv_csr": WeightFormat(
+        encode=lambda w: encode_csr(w, round_up(w.shape[-1], VECTOR_BYTES)),
+        decode=decode,
+        size=lambda kept, c_out, kernel, c_in: csr_size(
+            kept * c_in, c_out, kernel, _pixel_stride(kernel, c_in)
+        ),
+        in_stride=_pixel_stride,
+    ),
+    "conv_fkw": WeightFormat(
+        encode=lambda w: encode_fkw(w, round_up(w.shape[-1], VECTOR_BYTES)),
+        decode=decode,
+        size=lambda kept, c_out, kernel, c_in: fkw_size(
+            -(-kept * c_in // TAPS), c_out, USUAL_PATTERNS
         ),
         in_stride=_pixel_stride,
     ),

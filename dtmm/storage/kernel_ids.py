@@ -5,7 +5,8 @@ bytes apart that computes tiles of 1 x 8 output pixels (dtmm/runtime_c/generate/
 "conv_fwcs_c64_1x8_listed" the same kernel with its runs listed ahead, in flash: it needs no scratch
 memory and fewer cycles, but 2 bytes for each run instead of a bit for each position.
 "conv_pointwise_p64" and "conv_im2col_p32" are pointwise kernels (generate/point_kernels.py), the
-latter on gathered windows.
+latter on gathered windows. "conv_csr" and "conv_fkw" are the rivals for other kinds of pruning:
+single weights, and patterns of 3x3 kernels.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 from dtmm.runtime_c import POINT_KERNELS, POINT_PIXELS, RUN_KERNELS, PointKernel
 
 CONV_IM2COL = "conv_im2col"
+CONV_CSR = "conv_csr"
 CONV_DENSE = "conv_dense"
+CONV_FKW = "conv_fkw"
 CONV_FWCS = "conv_fwcs"
 CONV_GROUPED = "conv_grouped"
 CONV_POINTWISE = "conv_pointwise"

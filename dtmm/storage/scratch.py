@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dtmm.storage.fkw import TAPS
 from dtmm.storage.kernel_ids import is_listed, stride_w, variant
 from dtmm.storage.runs import LONGEST_RUN, runs_join
 from dtmm.storage.stored import Kernel
 
 _WORD = 2
+_TILE = 4
 _LISTED_FILTERS = 16
 """Filters of a dense layer whose runs are listed (DTMM_RUN_DENSE_FILTERS)."""
 
@@ -63,3 +65,8 @@ def _last_runs(kernel_id: str, width: int) -> int:
 def im2col_scratch(out_width: int, in_stride: int) -> int:
     """Scratch bytes of conv_im2col: one output row's windows."""
     return out_width * in_stride
+
+
+def fkw_scratch(patterns: int, in_stride: int) -> int:
+    """Scratch bytes of conv_fkw: the taps of every pattern and channel, of four pixels."""
+    return _TILE * TAPS * patterns * in_stride

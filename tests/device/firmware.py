@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 
 from dtmm.device import Elf
@@ -23,3 +24,12 @@ count_down:
     .size count_down, . - count_down
 """
 """count_down(n) runs 2n + 1 instructions and takes n edges: n - 1 of the loop, one to return."""
+
+
+def transcript(*lines: str) -> str:
+    """What firmware writes for these lines ("REGION 0 12"), with END: checksums by zlib alone."""
+    text, so_far = "", b""
+    for line in (*lines, f"END {len(lines)}"):
+        so_far += f"DTMM {line}\n".encode()
+        text += f"DTMM {line} *{zlib.crc32(so_far):08x}\n"
+    return text

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtmm.device import Line, MemoryMap, run_firmware
-from dtmm.device.protocol import parse_lines
+from dtmm.device import MemoryMap, device, run_firmware
 from dtmm.errors import DtmmError, MeasurementError, ToolchainError
-from tests.device.firmware import Build
+from tests.device.firmware import Build, transcript
 
 
 def test_report_lines_arrive_whole(build: Build) -> None:
@@ -109,11 +108,6 @@ def test_a_bad_run_is_one_clear_line(build: Build, body: str, message: str) -> N
     assert "\n" not in str(error.value)
 
 
-def test_lines_are_parsed_around_noise() -> None:
-    text = "hello\nDTMM A 1 2\nnoise DTMM B\n\nDTMM\nDTMM C\nDTMM OUT 0 ab"
-    assert parse_lines(text) == (Line("A", ("1", "2")), Line("C", ()))
-
-
 def test_missing_firmware(toolchain: None, tmp_path: Path) -> None:
     with pytest.raises(ToolchainError, match=r"absent\.elf does not exist"):
         run_firmware(tmp_path / "absent.elf", count_regions=False)
@@ -134,8 +128,9 @@ def fake_qemu(folder: Path, script: str) -> str:
         ("echo 'qemu: fatal: Lockup' >&2; kill -SEGV $$", "status -11.*Lockup"),
         ("echo 'unsupported machine' >&2; exit 1", "status 1.*unsupported machine"),
         ("exit 0", "cut short: 0 lines"),
-        ("echo DTMM OUT 0 ab; echo DTMM END 2", "cut short: 2 lines"),
-        ("echo DTMM OUT 0 ab; printf 'DTMM END 1'", "cut short: 1 lines"),
+        ("echo DTMM OUT 0 ab; echo DTMM END 1", "is damaged: line 1 has no checksum"),
+        (f"printf '{transcript('OUT 0 ab')[:-1]}'", "cut short: 1 lines"),
+        ("echo 'unsupported CPU'", "cut short: 0 lines.* QEMU said: unsupported CPU"),
     ],
 )
 def test_a_dying_simulator_is_an_error(
@@ -143,8 +138,60 @@ def test_a_dying_simulator_is_an_error(
 ) -> None:
     elf = build("int main(void) { return 0; }").path
     monkeypatch.setenv("PATH", fake_qemu(tmp_path, script))
-    with pytest.raises(DtmmError, match=message):
+    with pytest.raises(DtmmError, match=message) as error:
         run_firmware(elf, count_regions=False, timeout_s=5)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["kill -KILL $$", "sleep 60 & wait", "sleep 60 &", "echo DTMM OUT 0 ab"],
+    ids=["kill", "hang", "pipe held open", "damage"],
+)
+def test_chance_gets_a_second_try(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    """The first run goes wrong, the second does not; what the first started is gone."""
+    elf = build("int main(void) { return 0; }").path
+    text = transcript("REGION 0 0").replace("\n", "\\n")
+    once = f"if mkdir {tmp_path}/tried 2>/dev/null; then\n{script}\nexit 0\nfi"
+    monkeypatch.setenv("PATH", fake_qemu(tmp_path, f"{once}\nprintf '{text}'"))
+    run = run_firmware(elf, count_regions=False, timeout_s=3)
+    assert run.counters == ((0, 0),)
+
+
+def test_a_firmware_that_fails_gets_one_try(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elf = build("int main(void) { return 0; }").path
+    lines = transcript("FAIL no such layer").splitlines()[0]
+    monkeypatch.setenv("PATH", fake_qemu(tmp_path, f"echo x >>{tmp_path}/tries; echo '{lines}'"))
+    with pytest.raises(MeasurementError, match=r"failed on QEMU: no such layer$"):
+        run_firmware(elf, count_regions=False, timeout_s=5)
+    assert (tmp_path / "tries").read_text() == "x\n"
+
+
+def test_an_old_simulator_is_refused(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elf = build("int main(void) { return 0; }").path
+    fake_qemu(tmp_path, "exit 0")
+    program = tmp_path / "qemu-system-arm"
+    program.write_text(program.read_text().replace("7.2.99", "5.2.0"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(ToolchainError, match=r"qemu-system-arm 5\.2\.0 is too old: expected 6\.2"):
+        run_firmware(elf, count_regions=False)
+    assert not device("qemu").available
+
+
+def test_a_plugin_that_writes_nothing_is_an_error(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elf = build("int main(void) { dtmm_region_begin(0); dtmm_region_end(); return 0; }").path
+    text = transcript("REGION 0 0").replace("\n", "\\n")
+    monkeypatch.setenv("PATH", fake_qemu(tmp_path, f"printf '{text}'"))
+    with pytest.raises(MeasurementError, match="plug-in wrote no counts"):
+        run_firmware(elf, count_regions=True)
 
 
 @pytest.mark.parametrize(

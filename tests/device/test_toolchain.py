@@ -81,7 +81,11 @@ def test_first_error_picks_the_telling_line() -> None:
 
 
 def test_devices(toolchain: None, build: Build) -> None:
-    assert [found.name for found in devices(only_available=True)] == ["qemu", "qemu-m4"]
+    assert [found.name for found in devices(only_available=True)] == [
+        "qemu",
+        "qemu-m4",
+        "host",
+    ]
     elf = build("int main(void) { return 0; }").path
     assert device("qemu").run(elf, count_regions=False, timeout_s=30).lines == ()
 

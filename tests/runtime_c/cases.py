@@ -13,10 +13,13 @@ import numpy.typing as npt
 
 from dtmm.storage import (
     FORMATS,
+    Csr,
     dense_scratch,
+    fkw_scratch,
     folded_bias,
     fwcs_scratch,
     im2col_scratch,
+    list_csr,
     pack_channel_params,
 )
 from dtmm.storage.kernel_ids import kernel_ids, point_id, variant
@@ -38,6 +41,7 @@ from tests.runtime_c.library import (
 
 Rng = np.random.Generator
 CHANNELS = [1, 2, 3, 7, 8, 15, 16, 17, 24, 31, 32, 33, 40, 48, 64, 80, 128, 144]
+WITH_ASSEMBLY = ("conv_dense", "conv_fwcs", "conv_im2col", "conv_pointwise")
 KERNELS = [(1, 1), (3, 3), (3, 3), (5, 5), (1, 7), (2, 3), (4, 1)]
 
 
@@ -102,6 +106,40 @@ def assembly_of(
     return kernel_ids(kernel_id, in_stride, stride, out_hw)[-1]
 
 
+def pruned_weights(
+    rng: Rng, kernel_id: str, shape: tuple[int, int, int, int]
+) -> npt.NDArray[np.int8]:
+    """int8 OHWI of which a random share is pruned as the kernel has it: filterlets, single weights,
+    or all but a pattern of four of some 3x3 kernels."""
+    weights = rng.integers(-128, 128, shape, dtype=np.int8)
+    kept = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0])
+    c_out, height, width, c_in = shape
+    if kernel_id == "conv_csr":
+        weights[rng.random(shape) >= kept] = 0
+    elif kernel_id == "conv_fkw":
+        patterns = rng.permuted(np.tile(np.arange(9) < 4, (pick(rng, 1, 8), 1)), axis=1)
+        chosen = patterns[rng.integers(0, len(patterns), (c_out, c_in))]
+        chosen &= rng.random((c_out, c_in, 1)) < kept
+        weights[~chosen.transpose(0, 2, 1).reshape(shape)] = 0
+    else:
+        weights[rng.random((c_out, height, width)) >= kept] = 0
+    return weights
+
+
+def made_to_fit(
+    rng: Rng, kernel_id: str, kernel: tuple[int, int], dilation: tuple[int, int], c_in: int
+) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Kernel, dilation and channels that the operator takes."""
+    if kernel_id == "conv_im2col":
+        kernel = KERNELS[pick(rng, 0, 4)]
+        return kernel, dilation, pick(rng, 1, min(15, 256 // (kernel[0] * kernel[1])))
+    if kernel_id == "conv_pointwise":
+        return (1, 1), (1, 1), c_in
+    if kernel_id == "conv_csr":
+        return kernel, (dilation[0], 1), c_in
+    return (3, 3) if kernel_id == "conv_fkw" else kernel, dilation, c_in
+
+
 def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64) -> None:
     """One random convolution."""
     kernel, dilation = KERNELS[pick(rng, 0, len(KERNELS) - 1)], (1, 1)
@@ -109,11 +147,7 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
         dilation = (pick(rng, 1, 3), pick(rng, 1, 3))
     stride = (pick(rng, 1, 2), pick(rng, 1, 2)) if rng.random() < 0.3 else (1, 1)
     c_in = int(rng.choice(CHANNELS))
-    if kernel_id == "conv_im2col":
-        kernel = KERNELS[pick(rng, 0, 4)]
-        c_in = pick(rng, 1, min(15, 256 // (kernel[0] * kernel[1])))
-    if kernel_id == "conv_pointwise":
-        kernel, dilation = (1, 1), (1, 1)
+    kernel, dilation, c_in = made_to_fit(rng, kernel_id, kernel, dilation, c_in)
     c_out = int(rng.choice(CHANNELS[:10]))
     in_hw = (pick(rng, 1, 9), pick(rng, 1, 9))
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -128,9 +162,7 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
     pad = (pads[0][0], pads[1][0])
     zero_point = pick(rng, -128, 127)
 
-    weights = rng.integers(-127, 128, (c_out, *kernel, c_in), dtype=np.int8)
-    kept = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0])
-    weights[rng.random((c_out, *kernel)) >= kept] = 0
+    weights = pruned_weights(rng, kernel_id, (c_out, *kernel, c_in))
     bias = rng.integers(-3000, 3000, c_out)
     x = image(rng, (*in_hw, c_in))
     seen = arithmetic.windows(
@@ -164,11 +196,12 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
         c_out,
         in_stride,
         address(flash),
-        address(index) if index.size else None,
+        address(index) if index.size and kernel_id != "conv_fkw" else None,
         address(packed),
+        stream=address(index) if kernel_id == "conv_fkw" else None,
     )
     name = kernel_id
-    if c_out > 1 and shift.max() < 0:
+    if kernel_id in WITH_ASSEMBLY and c_out > 1 and shift.max() < 0:
         in_line = stride[0] == 1 and in_hw[1] == out_hw[1] and source.in_line
         pixels = (out_hw[0], out_hw[1])
         name = assembly_of(kernel_id, rng, in_stride, stride[1], in_line, pixels)
@@ -180,6 +213,13 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
     if kernel_id == "conv_pointwise":
         # four pixels in a line, of as many as there are: what Python expects is what C says
         assert library.dtmm_conv_pointwise_fits(*arguments) == (name != kernel_id)
+    elif isinstance(stored, Csr):
+        listed = list_csr(stored, source.tensor().row_stride, dilation[0])
+        made = np.empty_like(listed)
+        entries = ctypes.c_size_t(made.size)
+        assert library.dtmm_conv_csr_list(*arguments[:3], address(made), entries) == made.size
+        np.testing.assert_array_equal(made, listed)
+        c_weights.stream = address(made) if rng.random() < 0.5 else None
     elif kernel_id != "conv_im2col" and not library.dtmm_conv_kernel_fits(*arguments):
         name, c_weights.kernel = kernel_id, None  # shifts to the left, odd addresses
     size = int(getattr(library, f"dtmm_{kernel_id}_s8_get_buffer_size")(*arguments))
@@ -189,6 +229,8 @@ def check_conv(library: ctypes.CDLL, kernel_id: str, rng: Rng, margin: int = 64)
         "conv_im2col": lambda: im2col_scratch(out_hw[1], in_stride),
         "conv_pointwise": lambda: 0,
         "conv_fwcs": lambda: fwcs_scratch(name, filterlets, c_out, kernel, dilation[1]),
+        "conv_csr": lambda: 0 if c_weights.stream else index.nbytes,
+        "conv_fkw": lambda: fkw_scratch(int(index[0]), in_stride),
     }
     assert size == expected[kernel_id]()
     scratch = aligned(size)
@@ -351,6 +393,8 @@ CHECKS = {
     "conv_fwcs": lambda *a: check_conv(a[0], "conv_fwcs", *a[1:]),
     "conv_im2col": lambda *a: check_conv(a[0], "conv_im2col", *a[1:]),
     "conv_pointwise": lambda *a: check_conv(a[0], "conv_pointwise", *a[1:]),
+    "conv_csr": lambda *a: check_conv(a[0], "conv_csr", *a[1:]),
+    "conv_fkw": lambda *a: check_conv(a[0], "conv_fkw", *a[1:]),
     "add": check_add,
     "max_pool": lambda *a: check_pool(a[0], "max", *a[1:]),
     "average_pool": lambda *a: check_pool(a[0], "average", *a[1:]),

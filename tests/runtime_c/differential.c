@@ -127,6 +127,82 @@ static dtmm_status convolution(uint32_t kind) {
   return *canary == 77 ? status : DTMM_BAD_BLOB;
 }
 
+/* The index of CSR weights: some vectors in each kernel row of each filter. */
+static int32_t csr_index(const dtmm_conv_params *conv, int32_t filters, int32_t row, uint16_t *index) {
+  const int32_t gap = pick(1, 2 * row);
+  uint16_t *at = index + filters;
+  int32_t vectors = 0;
+  for (int32_t filter = 0; filter < filters; ++filter) {
+    const int32_t before = vectors;
+    for (int32_t ky = 0; ky < conv->kernel_h; ++ky) {
+      for (int32_t first = pick(0, gap); first < row; first += pick(1, gap)) {
+        uint8_t *offsets = (uint8_t *)(at + 1);
+        *at = (uint16_t)(ky * row + first);
+        for (int32_t i = 0; i < 16; ++i) {
+          offsets[i] = (uint8_t)pick(0, row - first > 256 ? 255 : row - first - 1);
+        }
+        at += 9;
+        if (++vectors > 400) return vectors;
+      }
+    }
+    index[filter] = (uint16_t)(vectors - before);
+  }
+  memset(at, 0, 18);
+  return vectors;
+}
+
+/* The stream of FKW weights: some patterns, and kernels of them. */
+static int32_t fkw_stream(int32_t filters, int32_t in_stride, uint16_t *stream) {
+  const int32_t patterns = pick(1, 8), most = pick(0, 12);
+  *stream++ = (uint16_t)patterns;
+  for (int32_t i = 0; i < 2 * patterns; ++i) *stream++ = (uint16_t)(pick(0, 8) | pick(0, 8) << 8);
+  uint16_t *at = stream + filters;
+  int32_t kernels = 0;
+  for (int32_t filter = 0; filter < filters; ++filter) {
+    stream[filter] = (uint16_t)pick(0, most);
+    kernels += stream[filter];
+    for (int32_t i = stream[filter]; i > 0; --i) *at++ = (uint16_t)pick(0, patterns * in_stride - 1);
+  }
+  memset(at, 0, 8);
+  return kernels;
+}
+
+/* CSR (kind 10) and FKW (11) weights. */
+static dtmm_status rival(uint32_t kind) {
+  static uint16_t stream[8 * 1024];
+  static int32_t scratch[16 * 1024];
+  const int32_t k = kind == 11 ? 3 : pick(1, 5), halo = pick(k / 2, 2), stride = pick(1, 2);
+  const int32_t h = pick(1, 5), w = pick(1, 9), c_in = channels(k > 3 ? 11 : 15);
+  const int32_t c_out = channels(11), out_halo = pick(0, 1), vectors = pick(0, 2);
+  const dtmm_conv_params conv = {k, k, stride, stride, 1, 1, k / 2, k / 2, output()};
+  const dtmm_tensor in = view((h - 1) * stride + 1, (w - 1) * stride + 1, c_in, halo, 1);
+  const dtmm_tensor out = view(h, w, c_out, out_halo, vectors);
+  dtmm_conv_weights weights = {.out_channels = c_out, .in_stride = in.pixel_stride,
+                               .params = channel_params(c_out)};
+  const int32_t row = k * in.pixel_stride;
+  const int32_t units = kind == 11 ? fkw_stream(c_out, in.pixel_stride, stream)
+                                   : csr_index(&conv, c_out, row, stream);
+  weights.weights = allocate((size_t)(16 * units + 16));
+  if (used > POOL || units > 400) return DTMM_UNSUPPORTED;
+  const int listed = pick(0, 1);
+  if (kind == 11) weights.stream = stream;
+  if (kind == 10) weights.index = (const uint8_t *)stream;
+  if (kind == 10 && listed) {
+    const size_t entries = sizeof stream / sizeof *stream;
+    if (dtmm_conv_csr_list(&conv, &weights, &in, stream, entries) == 0) return DTMM_UNSUPPORTED;
+    weights.index = NULL;
+    weights.stream = stream;
+  }
+  const size_t bytes = (kind == 11 ? dtmm_conv_fkw_s8_get_buffer_size
+                                   : dtmm_conv_csr_s8_get_buffer_size)(&conv, &weights, &in, &out);
+  if (bytes >= sizeof scratch) return DTMM_UNSUPPORTED;
+  int8_t *canary = (int8_t *)scratch + bytes;
+  *canary = 77;
+  const dtmm_status status =
+      (kind == 11 ? dtmm_conv_fkw_s8 : dtmm_conv_csr_s8)(&conv, &weights, &in, &out, scratch, bytes);
+  return *canary == 77 ? status : DTMM_BAD_BLOB;
+}
+
 static dtmm_status other(uint32_t kind) {
   const int flat = kind == 7 && pick(0, 1); /* a fully connected layer on a vector */
   const int32_t h = flat ? 1 : pick(1, 9), w = flat ? 1 : pick(1, 9), c = channels(13);
@@ -168,7 +244,8 @@ static dtmm_status other(uint32_t kind) {
 
 static dtmm_status run(uint32_t kind) {
   if (kind == 9) return pointwise();
+  if (kind > 9) return rival(kind);
   return kind < 3 ? convolution(kind) : other(kind);
 }
 
-int main(void) { return run_cases(10, run); }
+int main(void) { return run_cases(12, run); }

@@ -98,8 +98,9 @@ class MeanParams(ctypes.Structure):
 def load(path: Path) -> ctypes.CDLL:
     """The shared library with its return types declared."""
     library = ctypes.CDLL(str(path))
-    for kernel in ("dense", "fwcs", "im2col", "pointwise"):
+    for kernel in ("dense", "fwcs", "im2col", "pointwise", "csr", "fkw"):
         getattr(library, f"dtmm_conv_{kernel}_s8_get_buffer_size").restype = ctypes.c_size_t
+    library.dtmm_conv_csr_list.restype = ctypes.c_size_t
     return library
 
 

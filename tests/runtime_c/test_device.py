@@ -18,7 +18,7 @@ from dtmm.device.protocol import Line, parse_lines
 from dtmm.latency.harness import RUN_KERNELS
 from dtmm.runtime_c import device_sources, include_dir, sources
 
-HARNESSES = {"differential": 10, "differential_elementwise": 10}
+HARNESSES = {"differential": 12, "differential_elementwise": 10}
 """Kinds of operators by C program."""
 
 

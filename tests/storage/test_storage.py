@@ -52,8 +52,8 @@ weights_strategy = st.builds(
 def test_decode_is_the_inverse_of_encode(weights: npt.NDArray[np.int8]) -> None:
     window = weights[0].size
     for kernel_id, form in FORMATS.items():
-        if kernel_id == "conv_im2col" and window > 256:
-            continue
+        if (kernel_id == "conv_im2col" and window > 256) or kernel_id in ("conv_csr", "conv_fkw"):
+            continue  # test_rivals.py has the last two
         stored = form.encode(weights)
         assert np.array_equal(form.decode(stored), weights)
         kept = int(weights.any(axis=3).sum())

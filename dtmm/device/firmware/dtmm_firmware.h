@@ -4,8 +4,10 @@
  * A harness defines `int main(void)`. When main returns 0 the start-up code writes the closing
  * line and ends the simulation; any other value, a fault or dtmm_fail() is a failed run.
  *
- * Every report line is `DTMM <key> <values...>`; the last is `DTMM END <number of lines before>`,
- * so that a reader recognises a truncated run.
+ * Every report line is `DTMM <key> <values...> *<crc>`; the last is `DTMM END <lines before> *<crc>`.
+ * The CRC-32 (ISO 3309, eight lower-case hexadecimal digits) is over this line and all before it,
+ * each without its checksum and with a newline: a reader sees every changed, lost, doubled or
+ * displaced line.
  */
 #ifndef DTMM_FIRMWARE_H
 #define DTMM_FIRMWARE_H
@@ -16,6 +18,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/** Sends text to whoever reads the lines: by semihosting unless the firmware defines its own. */
+void dtmm_write_text(const char *text);
 
 /** Writes `DTMM <key> <values[0]> ... <values[count - 1]>`, values in decimal. */
 void dtmm_report_u32(const char *key, const uint32_t *values, size_t count);

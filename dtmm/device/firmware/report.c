@@ -5,18 +5,35 @@
 static char buffer[256];
 static uint32_t used;
 static uint32_t lines;
+static uint32_t crc = 0xffffffffu;
 
 static void flush(void) {
     buffer[used] = '\0';
-    semihosting_call(SEMIHOSTING_WRITE0, buffer);
+    dtmm_write_text(buffer);
     used = 0;
 }
 
-static void put(char c) {
+static void put_unchecked(char c) {
     if (used == sizeof buffer - 1) {
         flush();
     }
     buffer[used++] = c;
+}
+
+/* CRC-32 of ISO 3309, reflected polynomial 0xedb88320, four bits at a time. */
+static void check(char c) {
+    static const uint32_t table[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+        0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+        0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
+    crc ^= (uint8_t)c;
+    crc = crc >> 4 ^ table[crc & 15];
+    crc = crc >> 4 ^ table[crc & 15];
+}
+
+static void put(char c) {
+    check(c);
+    put_unchecked(c);
 }
 
 static void put_text(const char *text) {
@@ -41,7 +58,13 @@ static void begin_line(const char *key) {
 }
 
 static void end_line(void) {
-    put('\n');
+    check('\n');
+    put_unchecked(' ');
+    put_unchecked('*');
+    for (int shift = 28; shift >= 0; shift -= 4) {
+        put_unchecked("0123456789abcdef"[~crc >> shift & 15]);
+    }
+    put_unchecked('\n');
     flush();
     lines++;
 }

@@ -17,6 +17,11 @@ void semihosting_exit(uint32_t status) {
     }
 }
 
+/* Weak: a board's own file may send the lines over a serial port instead. */
+__attribute__((weak)) void dtmm_write_text(const char *text) {
+    semihosting_call(SEMIHOSTING_WRITE0, text);
+}
+
 int32_t dtmm_read_file(const char *path, size_t offset, void *destination, size_t size) {
     uint32_t length = 0;
     while (path[length] != '\0') {

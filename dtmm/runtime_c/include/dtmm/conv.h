@@ -81,6 +81,43 @@ size_t dtmm_conv_fwcs_s8_get_buffer_size(const dtmm_conv_params *conv,
                                          const dtmm_conv_weights *weights, const dtmm_tensor *in,
                                          const dtmm_tensor *out);
 
+/** CSR: single weights of zero left out. Rows are filters; their weights lie in vectors of 16, each of
+ * one kernel row and at most 255 bytes apart.
+ *   weights  [vectors][16], a vector that is not full ends in zeros
+ *   index    16-bit numbers (so 2-byte aligned): [C_out] vectors of each filter; then 9 for each
+ *            vector: the column (ky * kw * in_stride + byte in the kernel row) of its first weight, and
+ *            16 offsets of 8 bits from that; then 9 zeros.
+ *   stream   NULL, or what dtmm_conv_csr_list() makes of `index`: as large, and it saves scratch
+ *            memory as large. With it, index may be NULL.
+ * Views, alignment and windows as for dtmm_conv_dense_s8(); DTMM_UNSUPPORTED for a horizontal dilation
+ * above 1 and where a step of the list does not fit into 16 bits. */
+dtmm_status dtmm_conv_csr_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                             const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
+                             size_t scratch_size);
+size_t dtmm_conv_csr_s8_get_buffer_size(const dtmm_conv_params *conv,
+                                        const dtmm_conv_weights *weights, const dtmm_tensor *in,
+                                        const dtmm_tensor *out);
+
+/** Makes of the index of CSR weights the list for a layer whose input view has the strides of `in` (its
+ * data is not read): each column becomes the bytes from the vector before. `stream` may be the index
+ * itself. Returns the number of entries written, 0 if they exceed `entries` or a step 16 bits. */
+size_t dtmm_conv_csr_list(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                          const dtmm_tensor *in, uint16_t *stream, size_t entries);
+
+/** PatDNN's pattern-pruned 3x3 convolution: FKW, filter, kernel, weight. A kernel is what one filter has
+ * for one input channel: four weights at the positions of one of a few patterns, or nothing.
+ *   weights  [kernels][4], filter by filter
+ *   stream   the number of patterns, at most 32; two numbers for each (four positions ky*3 + kx of 8
+ *            bits, the first in the lowest); [C_out] kernels of each filter; pattern * in_stride +
+ *            channel of each kernel; four zeros.
+ * `index` and `kernel` are not used. Views, alignment and windows as for dtmm_conv_dense_s8(). */
+dtmm_status dtmm_conv_fkw_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
+                             const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
+                             size_t scratch_size);
+size_t dtmm_conv_fkw_s8_get_buffer_size(const dtmm_conv_params *conv,
+                                        const dtmm_conv_weights *weights, const dtmm_tensor *in,
+                                        const dtmm_tensor *out);
+
 /** Whether weights->kernel is one of point_kernels.h that can run this convolution: 1x1 without
  * padding. It wants its own in_stride and horizontal stride, two filters at least, channel shifts that
  * are all negative, and rows of four output pixels at least; or as many in all, where no input pixel
