@@ -40,12 +40,12 @@ def profile(context: Context) -> str:
         model.save(context.folder.file("latency_fit.csv"))
     measure_code_size().save(context.folder.file("code_size.csv"))
     how = "".join(
-        f", {words} {table.provenance[key]}"
+        f", {words}{table.provenance[key]}"
         for key, words in (
             ("cycle_model", ""),
-            ("fit_points", "fitted to"),
-            ("fit_mean_error", "mean error"),
-            ("fit_worst_error", "worst error"),
+            ("fit_points", "fitted to "),
+            ("fit_mean_error", "mean error "),
+            ("fit_worst_error", "worst error "),
         )
         if key in table.provenance
     )

@@ -106,7 +106,7 @@ class Scheduled:
         )
         if not self.corrections:
             return f"{found}: not corrected"
-        return f"{found}: corrected and solved {self.corrections} times, {self.changed} changes"
+        return f"{found}: corrected (rounds: {self.corrections}, schedules changed: {self.changed})"
 
 
 def schedule_and_measure(

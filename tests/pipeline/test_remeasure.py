@@ -129,7 +129,7 @@ def test_what_is_off_is_corrected(
         assert check.off == pytest.approx(0.1 if check.name in "bc" else 0.0)
     assert found.schedule.latency == pytest.approx(sum(c.measured for c in found.checks))
     assert "2 of 5 layers more than 3% off the table, most" in found.sentence()
-    assert "corrected and solved 1 times" in found.sentence()
+    assert "corrected (rounds: 1, schedules changed: 0)" in found.sentence()
 
 
 def test_a_correction_may_change_the_schedule(
