@@ -30,15 +30,23 @@ def write_section(
 
     Raises DataError: the document is missing or lacks the marks.
     """
+    replace_section(document, BEGIN, END, render(table, targets, provenance))
+
+
+def replace_section(document: Path, begin: str, end: str, text: str) -> None:
+    """Put `text` between the lines `begin` and `end` of a document.
+
+    Raises DataError: the document is missing or lacks the marks.
+    """
     try:
-        text = document.read_text(encoding="utf-8")
+        old = document.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{document}: {error.strerror}") from None
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if not pattern.search(text):
-        raise DataError(f"{document} lacks the lines {BEGIN!r} and {END!r}")
-    section = f"{BEGIN}\n\n{render(table, targets, provenance)}\n{END}"
-    write_atomic(document, pattern.sub(lambda _: section, text))
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(old):
+        raise DataError(f"{document} lacks the lines {begin!r} and {end!r}")
+    section = f"{begin}\n\n{text}\n{end}"
+    write_atomic(document, pattern.sub(lambda _: section, old))
 
 
 def render(table: pd.DataFrame, targets: Sequence[Target], provenance: Mapping[str, str]) -> str:
@@ -47,14 +55,14 @@ def render(table: pd.DataFrame, targets: Sequence[Target], provenance: Mapping[s
     parts = [
         "Thousands of cycles of the whole operator call. Convolution 3x3, stride 1; percent of "
         "filterlets removed. `dense` and `FWCS` are ours.",
-        _grid(_sparse_rows(figures)),
+        grid(_sparse_rows(figures)),
         "Where the cycles of our fastest FWCS kernel go, in percent of the call, and how far it is "
         "from its bound (`benchmarks/bounds.py`).",
-        _grid(_split_rows(table)),
+        grid(_split_rows(table)),
         "The other operators, dense weights.",
-        _grid(_operator_rows(table, figures)),
+        grid(_operator_rows(table, figures)),
         "Targets.",
-        _grid(_target_rows(targets)),
+        grid(_target_rows(targets)),
         f"Measured with {provenance.get('cycle_model')}, QEMU {provenance.get('qemu')}, "
         f"{provenance.get('compiler')}; {provenance.get('memory_map')}; "
         f"commit {provenance.get('commit')}.",
@@ -127,7 +135,8 @@ def _kilo(cycles: object, shape: Shape) -> str:
         return MISSING
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> str:
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head, columns of numbers are right-aligned."""
     head, *body = rows
     numbers = [all(_is_number(row[n]) for row in body) for n in range(len(head))]
     rule = ["---:" if number else "---" for number in numbers]

@@ -356,3 +356,16 @@ def test_a_block_llvm_mca_cannot_read_costs_its_length(
     prices = block_cycles([strange, BLOCKS[5]])
     assert prices[strange] == 2
     assert prices[BLOCKS[5]] == mca_alone(list(BLOCKS[5]))
+
+
+def test_the_same_elf_gives_the_same_figure(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run twice, the second time from another folder and with prices made anew."""
+    elf = build(PROGRAM).path
+    first = CycleModel().price(elf, run_firmware(elf, count_regions=True, timeout_s=60).regions)
+    monkeypatch.setenv("DTMM_CACHE_DIR", str(tmp_path / "cache"))
+    copy = tmp_path / "copy.elf"
+    copy.write_bytes(elf.read_bytes())
+    again = CycleModel().price(copy, run_firmware(copy, count_regions=True, timeout_s=60).regions)
+    assert first == again
