@@ -283,7 +283,12 @@ def _channelwise(point: Point) -> Work:
             "columns": float(fours),
         }
     if point.kernel == "mean":
-        return {"in_vectors": float(read * vectors), "vectors": float(vectors)}
+        rows = shape.in_hw[0]
+        return {
+            "in_fours": float(read * fours),
+            "row_fours": float(rows * fours),
+            "fours": float(fours),
+        }
     counted = {
         "vectors": float(pixels * vectors),
         "channels": float(pixels * point.in_channels),
