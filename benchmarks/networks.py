@@ -21,6 +21,7 @@ from benchmarks.targets import Target
 from benchmarks.zoo import DENSE, ZOO, Entry, deployment
 from dtmm.deploy import run_on_device
 from dtmm.deploy.profile import kernel_name, op_macs
+from dtmm.device import CycleModel
 from dtmm.errors import ConfigError, DtmmError, MeasurementError, UnsupportedError
 from dtmm.quantization import run as run_reference
 from dtmm.table import read_table, write_table
@@ -139,9 +140,10 @@ def chosen(only: tuple[str, ...]) -> list[tuple[Entry, str]]:
 
 def show(table: pd.DataFrame, console: Console) -> None:
     """One grid per network and variant."""
+    model = CycleModel().name
     for (name, variant), rows in table.groupby(["network", "variant"], sort=False):
         grid = Table(title=f"{name}, {variant}")
-        for column in ("step", "kernel", "instructions", "cycles", "MAC/cycle"):
+        for column in ("step", "kernel", "instructions", f"cycles ({model})", "MAC/cycle"):
             grid.add_column(column, justify="left" if column in ("step", "kernel") else "right")
         for row in rows.to_dict("records"):
             numbers = (f"{row['instructions']:,}", f"{row['cycles']:,}")

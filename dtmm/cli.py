@@ -22,7 +22,13 @@ from dtmm.pipeline.stages import STAGES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_BUDGETS = (("flash", "budget.flash"), ("sram", "budget.sram"), ("max_loss", "budget.max_loss"))
+_OPTIONS = (
+    ("flash", "budget.flash"),
+    ("sram", "budget.sram"),
+    ("max_loss", "budget.max_loss"),
+    ("layout", "deploy.layout"),
+)
+"""Options that stand for a setting; not every verb has every one."""
 
 
 def _run_options(function: Function) -> Function:
@@ -54,11 +60,13 @@ def _config(
     name: str | None,
     config: Path | None,
     overrides: tuple[str, ...],
-    budgets: dict[str, str | None],
+    options: dict[str, str | None],
 ) -> Config:
     """Settings of a run: its saved ones, then the file, then the options and overrides."""
     given = list(overrides)
-    given += [f"{key}={budgets[option]}" for option, key in _BUDGETS if budgets[option] is not None]
+    given += [
+        f"{key}={options[option]}" for option, key in _OPTIONS if options.get(option) is not None
+    ]
     if name is not None:
         given.append(f"run.name={name}")
     first = load_config(config, given)
@@ -90,7 +98,10 @@ def _stage_verb(stage: str, title: str) -> click.Command:
             click.echo(f"{stage}: {', '.join(summary['outputs'])}")
 
     verb.__doc__ = f"{title[0].upper()}{title[1:]}."
-    return click.command(stage)(verb)
+    command = click.command(stage)(verb)
+    if stage == "deploy":
+        command.params.append(cli_import.layout_option())
+    return command
 
 
 def _print_report(report: dict[str, Any]) -> None:

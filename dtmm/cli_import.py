@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from dtmm.pipeline.import_model import Imported
 
 
+EXPORT_IMAGES = 2
+"""Random ones that a written .tflite file is tried on in other interpreters."""
+
+
+def layout_option() -> click.Option:
+    """How C projects lie."""
+    return click.Option(
+        ["--layout"],
+        type=click.Choice(["cmake", "zephyr", "arduino"]),
+        help="How the C projects lie.  [default: cmake]",
+    )
+
+
 @click.command("import")
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -23,11 +36,19 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path),
               help="Write OUT/<model>/, a C project each.")  # fmt: skip
+@click.option("--tflite", type=click.Path(file_okay=False, path_type=Path),
+              help="Write TFLITE/<model>/, .tflite files tried in LiteRT and TFLM.")  # fmt: skip
 @click.option("--images", default=2, show_default=True, type=click.IntRange(0),
               help="Random ones to run everywhere; 0: nothing is run.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def import_(
-    models: tuple[Path, ...], find_filterlets: bool, out: Path | None, images: int, as_json: bool
+    models: tuple[Path, ...],
+    find_filterlets: bool,
+    out: Path | None,
+    tflite: Path | None,
+    images: int,
+    as_json: bool,
+    layout: str | None,
 ) -> None:
     """Int8 .tflite MODELS (files or folders) as firmware for the Cortex-M55.
 
@@ -41,7 +62,9 @@ def import_(
         click.echo(f"{path}", err=True)
         imported = import_model(path, find_filterlets, images)
         if out is not None:
-            write_project(imported.packed, out / imported.name)
+            write_project(imported.packed, out / imported.name, layout or "cmake")
+        if tflite is not None:
+            click.echo(f"  {_export(imported, tflite / imported.name)}", err=True)
         found.append(imported)
     if as_json:
         click.echo(json.dumps([_dict(each) for each in found], indent=1))
@@ -54,6 +77,19 @@ def import_(
         )
     if out is not None:
         click.echo(f"C projects: {out}")
+    if tflite is not None:
+        click.echo(f".tflite files: {tflite}")
+
+
+import_.params.append(layout_option())
+
+
+def _export(imported: Imported, folder: Path) -> str:
+    from dtmm.pipeline.export import describe, export_tflite
+    from dtmm.pipeline.import_model import random_images
+
+    network = imported.packed.network
+    return describe(export_tflite(network, folder, random_images(network, EXPORT_IMAGES)))
 
 
 def _rows(imported: Imported) -> list[dict[str, Any]]:
@@ -83,9 +119,11 @@ def _rows(imported: Imported) -> list[dict[str, Any]]:
 def _dict(imported: Imported) -> dict[str, Any]:
     plain = ("name", "filterlets", "zero_filterlets", "channels", "removed_channels")
     kernels = {name: dict(each.kernels) for name, each in imported.deployments.items()}
+    measured = list(imported.measurements.values())
     return {
         **{name: getattr(imported, name) for name in plain},
         "systems": [{**row, "kernels": kernels[row["system"]]} for row in _rows(imported)],
+        "provenance": dict(measured[-1].provenance) if measured else None,
     }
 
 
@@ -96,7 +134,8 @@ def _show(imported: Imported) -> None:
     for name in headings:
         values = [row[name] for row in rows]
         change = f"{values[-1] / values[0]:.2f}x" if len(values) > 1 and values[0] else ""
-        table.add_row(name, *(f"{value:,.0f}" for value in values), change)
+        label = "cycles (m55-v1)" if name == "cycles" else name
+        table.add_row(label, *(f"{value:,.0f}" for value in values), change)
     print_table(table)
     click.echo(
         f"{imported.zero_filterlets:,} of {imported.filterlets:,} filterlets are zero, "

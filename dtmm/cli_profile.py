@@ -79,8 +79,13 @@ def with_model(stage: click.Command) -> click.Command:
             click.echo(json.dumps({"model": described, **profile_dict(found)}, indent=1))
             return
         _show(found, described)
+        for path in (csv, plot):
+            if path is not None:
+                click.echo(f"written: {path}")
 
-    argument = click.Argument(["overrides"], nargs=-1, metavar="MODEL")
+    argument = click.Argument(
+        ["overrides"], nargs=-1, metavar="MODEL | --table [SECTION.KEY=VALUE]..."
+    )
     options = [p for p in stage.params if not isinstance(p, click.Argument)]
     profile.params = [argument, *profile.params, *options]
     return profile
@@ -203,6 +208,8 @@ def _show(found: Profile, described: str) -> None:
     click.echo(f"share and MAC/cycle by cycles ({first}); stack {found.stack:,} B")
     for model in found.models:
         click.echo(f"cycles ({model}): {found.provenance.get(model, UNITS.get(model, ''))}")
+    said = (found.provenance.get(key) for key in ("compiler", "qemu", "cycle_model", "commit"))
+    click.echo(f"made with {', '.join(str(words) for words in said if words)}")
     for number, block in enumerate(found.hot, 1):
         share = block.cycles / found.total(first)
         click.echo(

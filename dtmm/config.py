@@ -193,6 +193,13 @@ class QuantizeConfig:
 
 
 @dataclass(frozen=True)
+class DeployConfig:
+    """How the C projects lie: "cmake", "zephyr" (a module) or "arduino" (a library)."""
+
+    layout: str = "cmake"
+
+
+@dataclass(frozen=True)
 class DeviceConfig:
     """The device that runs the firmware, the test images it runs, its clock for times (MHz)."""
 
@@ -215,6 +222,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    deploy: DeployConfig = field(default_factory=DeployConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
 
 

@@ -17,6 +17,7 @@ from dtmm.artifact import load
 from dtmm.cli import cli
 from dtmm.data import load_dataset
 from dtmm.deploy import Deployment, Measurement
+from dtmm.pipeline.stages import STAGES
 from dtmm.quantization import quantize_input, run
 
 SETTINGS = (
@@ -99,6 +100,25 @@ def test_the_layers_were_measured_again_and_add_up(report: dict[str, Any], folde
     assert f"# corrections: {check['corrections']}" in header
 
 
+def test_memory_is_as_planned_or_explained(report: dict[str, Any]) -> None:
+    memory = report["memory"]
+    assert memory["unexplained"] == []
+    for name in ("flash", "sram"):
+        measured = sum(part["measured"] for part in memory["parts"] if part["memory"] == name)
+        assert measured == sum(report["dtmm"][name].values())
+        scheduled = sum(part["scheduled"] for part in memory["parts"] if part["memory"] == name)
+        assert scheduled == pytest.approx(report["schedule"]["predicted"][name])
+        assert memory["agrees"][name] == (abs(measured - scheduled) <= 0.01 * measured)
+
+
+def test_both_scenarios_are_in_the_report(report: dict[str, Any]) -> None:
+    for system in ("dense", "dtmm"):
+        for layer in report[system]["layers"]:
+            assert layer["cached_cycles"] >= layer["cycles"]
+            assert layer["bytes_read"] > 0
+    assert "m55-v2" in report["provenance"]["cached_memory"]
+
+
 def test_every_byte_agrees(report: dict[str, Any], folder: Path) -> None:
     data = load_dataset("digits")
     for prefix in ("dense_", ""):
@@ -128,6 +148,14 @@ def test_the_html_report_stands_alone(report: dict[str, Any], folder: Path) -> N
     assert all(link.startswith("http://www.w3.org/") for link in links), links  # namespaces
     assert not re.search(r"<(script|link|img)\b", page)
     assert page.count("<svg") == 5
+
+
+def test_the_tflite_files_were_tried_elsewhere(report: dict[str, Any], folder: Path) -> None:
+    tflite = folder / "t" / "tflite"
+    checks = json.loads((tflite / "checks.json").read_text())
+    assert checks["TFLM"] == "all 40 output bytes of 4 images are equal"
+    assert "layers equal to the byte on 4 images" in checks["LiteRT"]
+    assert (tflite / "tiny_resnet.tflite").is_file()
 
 
 def test_the_c_project_builds_on_its_own(
@@ -167,7 +195,7 @@ def test_the_c_project_builds_for_the_m55(
 def test_a_second_run_has_nothing_to_do(report: dict[str, Any], folder: Path) -> None:
     again = call(folder, "compress", *BUDGETS)
     assert again.exception is None, again.output
-    assert again.stderr.count("up to date") == 9
+    assert again.stderr.count("up to date") == len(STAGES)
 
 
 def test_a_new_budget_reruns_the_schedule_only(

@@ -29,8 +29,11 @@ class ArenaPlan:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Something that needs `size` bytes from step `first` to step `last`, both included."""
+class Block:
+    """Something that needs `size` bytes from step `first` to step `last`, both included.
+
+    `size` is a multiple of 16.
+    """
 
     name: str
     size: int
@@ -38,11 +41,12 @@ class _Block:
     last: int
     is_scratch: bool = False  # tells an operator's scratch from a buffer of the same name
 
-    def overlaps(self, other: _Block) -> bool:
+    def overlaps(self, other: Block) -> bool:
+        """Whether both live at some step."""
         return self.first <= other.last and other.first <= self.last
 
 
-_ORDERS: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
+_ORDERS: tuple[Callable[[Block], tuple[int, ...]], ...] = (
     lambda b: (-b.size, b.first),
     lambda b: (b.first, -b.size),
     lambda b: (-(b.last - b.first), -b.size),
@@ -71,29 +75,41 @@ def plan_arena(
         scratch={b.name: offsets[b] for b in blocks[len(tensors) :]},
         bytes=size,
         tensor_bytes=min(size, _end(tensors, _best_plan(tensors))),
-        lower_bound=max(
-            sum(b.size for b in blocks if b.first <= step <= b.last)
-            for step in range(len(layout.steps))
-        ),
+        lower_bound=lower_bound(blocks),
     )
 
 
-def _best_plan(blocks: list[_Block]) -> dict[_Block, int]:
+def arena_blocks(
+    layout: Layout, channels: Mapping[str, int], scratch: Mapping[str, int]
+) -> list[Block]:
+    """What `plan_arena` places, for other planners to try."""
+    return _tensor_blocks(layout, channels) + _scratch_blocks(layout, scratch)
+
+
+def lower_bound(blocks: list[Block]) -> int:
+    """The largest sum of what is live at one step; no plan can be smaller."""
+    steps = {block.first for block in blocks}
+    return max(
+        (sum(b.size for b in blocks if b.first <= step <= b.last) for step in steps), default=0
+    )
+
+
+def _best_plan(blocks: list[Block]) -> dict[Block, int]:
     plans = [_first_fit(sorted(blocks, key=order)) for order in _ORDERS]
     return min(plans, key=lambda plan: _end(blocks, plan))
 
 
-def _tensor_blocks(layout: Layout, channels: Mapping[str, int]) -> list[_Block]:
+def _tensor_blocks(layout: Layout, channels: Mapping[str, int]) -> list[Block]:
     blocks = []
     for name, buffer in layout.buffers.items():
         live = [n for n, step in enumerate(layout.steps) if name in step.live]
-        blocks.append(_Block(name, _aligned(buffer.bytes(channels[name])), live[0], live[-1]))
+        blocks.append(Block(name, _aligned(buffer.bytes(channels[name])), live[0], live[-1]))
     return blocks
 
 
-def _scratch_blocks(layout: Layout, scratch: Mapping[str, int]) -> list[_Block]:
+def _scratch_blocks(layout: Layout, scratch: Mapping[str, int]) -> list[Block]:
     return [
-        _Block(step.op, _aligned(scratch[step.op]), n, n, is_scratch=True)
+        Block(step.op, _aligned(scratch[step.op]), n, n, is_scratch=True)
         for n, step in enumerate(layout.steps)
         if scratch.get(step.op, 0)
     ]
@@ -103,12 +119,12 @@ def _aligned(size: int) -> int:
     return -(-size // VECTOR_BYTES) * VECTOR_BYTES
 
 
-def _end(blocks: list[_Block], offsets: Mapping[_Block, int]) -> int:
+def _end(blocks: list[Block], offsets: Mapping[Block, int]) -> int:
     return max((offsets[b] + b.size for b in blocks), default=0)
 
 
-def _first_fit(blocks: list[_Block]) -> dict[_Block, int]:
-    placed: dict[_Block, int] = {}
+def _first_fit(blocks: list[Block]) -> dict[Block, int]:
+    placed: dict[Block, int] = {}
     for block in blocks:
         offset = 0
         for other in sorted((b for b in placed if b.overlaps(block)), key=placed.__getitem__):

@@ -13,7 +13,7 @@ from dtmm.deploy.constants import StoredLayer, other_constants
 from dtmm.deploy.views import view_of
 from dtmm.errors import DtmmError, UnsupportedError
 from dtmm.network.ir import Conv2D, FullyConnected, Network, Op, Shape
-from dtmm.planning.kernels import only_kernel, pointwise_kernel
+from dtmm.planning.kernels import depthwise_scratches, only_kernel, pointwise_kernel
 from dtmm.planning.nouns import Layout
 from dtmm.quantization.dequantize import dequantize
 from dtmm.quantization.parameters import channel_parameters
@@ -119,7 +119,7 @@ def plan(
         _check_pixels(layout, op, chosen[op.name], layers[op.name])
     scratch = {
         op.name: _scratch_bytes(network, op, chosen[op.name], layers[op.name]) for op in convs
-    }
+    } | depthwise_scratches(structure)
     arena = plan_arena(layout, channels, scratch)
     return Deployment(network, layout, chosen, layers, scratch, arena)
 

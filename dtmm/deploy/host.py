@@ -123,7 +123,7 @@ def _build_project(project: Path) -> Path:
 
 def _build(model: Sequence[Path], runtime: Path) -> Path:
     """The model's shared library, from the cache if this very code was compiled before."""
-    library = _runtime_library(runtime)
+    library = runtime_library(runtime)
     code = (part for path in model for part in (path.name, path.read_bytes()))
     target = library.with_name(f"{library.stem}-{digest(code)}.so")
     if not target.is_file():
@@ -135,7 +135,7 @@ def _build(model: Sequence[Path], runtime: Path) -> Path:
     return target
 
 
-def _runtime_library(runtime: Path) -> Path:
+def runtime_library(runtime: Path) -> Path:
     """The C library, compiled once for all models that run on the same code."""
     code = sorted([*(runtime / "src").glob("*.c"), *runtime.rglob("*.h")])
     key = digest(part for path in code for part in (path.name, path.read_bytes()))

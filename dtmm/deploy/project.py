@@ -16,18 +16,9 @@ import jinja2
 import dtmm
 from dtmm import runtime_c
 from dtmm.deploy.deployment import Deployment
+from dtmm.deploy.layouts import LAYOUTS, ProjectLayout, find_layout
 from dtmm.deploy.steps import comment, step_codes, step_views, view_numbers
 from dtmm.errors import DtmmError
-
-_FILES = {
-    "model.h.jinja": "model/model.h",
-    "model.c.jinja": "model/model.c",
-    "weights.h.jinja": "model/weights.h",
-    "weights.c.jinja": "model/weights.c",
-    "main.c.jinja": "main.c",
-    "CMakeLists.txt.jinja": "CMakeLists.txt",
-    "README.md.jinja": "README.md",
-}
 
 
 @dataclass(frozen=True)
@@ -42,14 +33,18 @@ class _LayerArrays:
     params: list[list[int]]
 
 
-def write_project(deployment: Deployment, folder: Path) -> Path:
+def write_project(deployment: Deployment, folder: Path, layout: str = "cmake") -> Path:
     """Write the project to `folder`, replacing an earlier one only once the new one is complete.
 
+    Args:
+        layout: one of LAYOUTS, by name.
+
     Raises:
+        ConfigError: an unknown layout.
         DtmmError: the folder cannot be written, or holds something else than a project.
         UnsupportedError: the network needs an operator that has no C code.
     """
-    files = render_project(deployment)
+    files = render_project(deployment, layout)
     folder = folder.resolve()
     _require_replaceable(folder)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
@@ -58,7 +53,7 @@ def write_project(deployment: Deployment, folder: Path) -> Path:
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        _copy_runtime(temporary / "dtmm")
+        _copy_runtime(temporary, find_layout(layout))
         _put_in_place(temporary, folder)
     except OSError as error:
         raise DtmmError(f"cannot write C project {folder}: {error}") from None
@@ -82,8 +77,9 @@ def _put_in_place(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def render_project(deployment: Deployment) -> dict[str, str]:
+def render_project(deployment: Deployment, layout: str = "cmake") -> dict[str, str]:
     """The generated files by relative path, without the runtime's copy."""
+    files = find_layout(layout).files
     network = deployment.network
     layer_ids = {name: n for n, name in enumerate(deployment.layers)}
     steps = step_codes(deployment, layer_ids)
@@ -108,7 +104,10 @@ def render_project(deployment: Deployment) -> dict[str, str]:
     }
     templates = _templates()
     return {
-        path: templates.get_template(template).render(values) for template, path in _FILES.items()
+        path.format(identifier=values["identifier"]): templates.get_template(template).render(
+            values
+        )
+        for template, path in files.items()
     }
 
 
@@ -122,7 +121,11 @@ def _require_replaceable(folder: Path) -> None:
     """Whoever names a folder of their own by mistake must not lose it."""
     if not folder.exists():
         return
-    ours = (folder / "model" / "model.h").is_file() and (folder / "dtmm").is_dir()
+    ours = any(
+        (folder / layout.header).is_file() and all((folder / to).exists() for to in runtime)
+        for layout in LAYOUTS.values()
+        for runtime in [layout.runtime.values()]
+    )
     if not folder.is_dir() or not (ours or not any(folder.iterdir())):
         raise DtmmError(
             f"cannot write C project {folder}: something else is there; "
@@ -170,8 +173,10 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
-def _copy_runtime(target: Path) -> None:
-    root = runtime_c.folder()
-    for name in ("include", "src", "cmake"):
-        shutil.copytree(root / name, target / name)
-    shutil.copy(root / "CMakeLists.txt", target / "CMakeLists.txt")
+def _copy_runtime(project: Path, layout: ProjectLayout) -> None:
+    for name, to in layout.runtime.items():
+        source, target = runtime_c.folder() / name, project / to
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, target)

@@ -38,7 +38,13 @@ from dtmm.storage.kernel_ids import (
     variant,
 )
 from dtmm.storage.runs import LONGEST_RUN, runs_join
-from dtmm.storage.scratch import dense_scratch, fkw_scratch, fwcs_scratch, im2col_scratch
+from dtmm.storage.scratch import (
+    dense_scratch,
+    depthwise_scratch,
+    fkw_scratch,
+    fwcs_scratch,
+    im2col_scratch,
+)
 from dtmm.storage.stored import VECTOR_BYTES
 
 Work = dict[str, float]
@@ -151,6 +157,8 @@ def scratch(point: Point) -> int:
     if operator == CONV_FWCS:
         counts = (point.filterlets, point.out_channels)
         return fwcs_scratch(point.kernel, *counts, shape.kernel, shape.dilation[1])
+    if operator == "depthwise_conv":
+        return depthwise_scratch(shape.kernel, shape.stride, shape.dilation, shape.out_hw)
     if operator == CONV_FKW:
         return fkw_scratch(USUAL_PATTERNS, VECTOR_BYTES * _vectors(point.in_channels))
     return 0

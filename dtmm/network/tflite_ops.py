@@ -117,7 +117,9 @@ def _binary(kind: str, options_kind: str) -> Callable[[TfliteWriter, Any], None]
         inputs = [writer.index(name) for name in op.inputs]
         if op.constant is not None:
             scales = network.weight_scales[op.constant]
-            inputs.append(writer.constant(op.constant, network.params[op.constant], scales))
+            zero_point = network.zero_points.get(op.constant, 0)
+            values = network.params[op.constant]
+            inputs.append(writer.constant(op.constant, values, scales, zero_point))
         writer.operator(kind, inputs, [writer.index(op.output)], 2, options)
 
     return write

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +22,31 @@ ALIGNMENT = 64
 Array = npt.NDArray[Any]
 
 
-def write_tflite(network: QuantizedNetwork) -> bytes:
+@dataclass(frozen=True)
+class CustomOperator:
+    """What takes the place of an operator of one input: it reads that input and one constant.
+
+    Attributes:
+        code: the name under which an interpreter knows it.
+        options: bytes that it interprets itself.
+        constant: its weights, as bytes.
+    """
+
+    code: str
+    options: bytes
+    constant: bytes
+
+
+def write_tflite(
+    network: QuantizedNetwork,
+    custom: Mapping[str, CustomOperator] | None = None,
+    metadata: Mapping[str, bytes] | None = None,
+) -> bytes:
     """The network as a flatbuffer: zeros stored densely, one subgraph, version 3 of the schema.
+
+    Args:
+        custom: by operator's name, what is written instead of it.
+        metadata: entries of the file by name, beside the graph; interpreters pass over them.
 
     Padding that is neither TFLite's SAME nor VALID becomes a PAD (PADV2) operator before the
     convolution (maximum). TFLM runs the file as `dtmm.quantization.run` does, byte for byte;
@@ -39,13 +64,18 @@ def write_tflite(network: QuantizedNetwork) -> bytes:
             f"writing .tflite needs {error.name}: pip install 'dtmm[tflite]'"
         ) from None
     writer = TfliteWriter(schema, network)
+    custom = custom or {}
     for op in network.ops:
+        if op.name in custom:
+            writer.custom(op, custom[op.name])
+            continue
         handler = ENCODERS.get(type(op))
         if handler is None:
             raise UnsupportedError(f"{type(op).__name__} '{op.name}' has no .tflite form")
         handler(writer, op)
     builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(writer.model(_aligned_buffer(schema)).Pack(builder), b"TFL3")
+    model = writer.model(_aligned_buffer(schema), metadata or {})
+    builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
 
@@ -78,7 +108,7 @@ class TfliteWriter:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
         self._constants: list[bytes | None] = [None]  # buffer 0 is empty by convention
-        self._codes: dict[tuple[int, int], int] = {}
+        self._codes: dict[tuple[int, int, str | None], int] = {}
         self._index = {
             name: self.activation(name, tensor) for name, tensor in network.tensors.items()
         }
@@ -142,13 +172,25 @@ class TfliteWriter:
         """Append an operator; `options` is one of the schema's ...OptionsT objects."""
         code = getattr(self.schema.BuiltinOperator, kind)
         operator = self.schema.OperatorT()
-        operator.opcodeIndex = self._codes.setdefault((code, version), len(self._codes))
+        operator.opcodeIndex = self._codes.setdefault((code, version, None), len(self._codes))
         operator.inputs, operator.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
         if options is not None:
             operator.builtinOptions = options
             operator.builtinOptionsType = getattr(
                 self.schema.BuiltinOptions, type(options).__name__.removesuffix("T")
             )
+        self._operators.append(operator)
+
+    def custom(self, op: Any, made: CustomOperator) -> None:
+        """Append a custom operator in the place of `op`, which has one input."""
+        data = np.frombuffer(made.constant, np.uint8)
+        constant = self._tensor(f"{op.name}/constant", data.shape, "UINT8", made.constant, None, 0)
+        operator = self.schema.OperatorT()
+        code = (self.schema.BuiltinOperator.CUSTOM, 1, made.code)
+        operator.opcodeIndex = self._codes.setdefault(code, len(self._codes))
+        operator.inputs = np.array([self.index(op.input), constant], np.int32)
+        operator.outputs = np.array([self.index(op.output)], np.int32)
+        operator.customOptions = np.frombuffer(made.options, np.uint8)
         self._operators.append(operator)
 
     def options(self, kind: str, **fields: Any) -> Any:
@@ -165,7 +207,8 @@ class TfliteWriter:
     def padding(self, same: bool) -> int:
         return int(self.schema.Padding.SAME if same else self.schema.Padding.VALID)
 
-    def model(self, buffer_class: type) -> Any:
+    def model(self, buffer_class: type, metadata: Mapping[str, bytes]) -> Any:
+        """The schema's ModelT of all that was appended."""
         graph = self.schema.SubGraphT()
         graph.name, graph.tensors, graph.operators = "main", self._tensors, self._operators
         graph.inputs = np.array([self.index(name) for name in self.network.inputs], np.int32)
@@ -173,12 +216,17 @@ class TfliteWriter:
         model = self.schema.ModelT()
         model.version, model.description, model.subgraphs = 3, self.network.name, [graph]
         model.operatorCodes = []
-        for code, version in self._codes:
+        for code, version, name in self._codes:
             entry = self.schema.OperatorCodeT()
-            entry.builtinCode, entry.version = code, version
+            entry.builtinCode, entry.version, entry.customCode = code, version, name
             entry.deprecatedBuiltinCode = min(code, 127)
             model.operatorCodes.append(entry)
-        model.buffers = []
+        model.buffers, model.metadata = [], []
+        for name, content in metadata.items():
+            entry = self.schema.MetadataT()
+            entry.name, entry.buffer = name, len(self._constants)
+            model.metadata.append(entry)
+            self._constants.append(content)
         for data in self._constants:
             buffer = buffer_class()
             buffer.data = None if data is None else np.frombuffer(data, np.uint8)

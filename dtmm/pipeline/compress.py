@@ -15,6 +15,7 @@ from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
 from dtmm.pipeline.source import GivenSource
 from dtmm.pipeline.stages import STAGES
+from dtmm.quantization.quantized import QuantizedNetwork
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +41,7 @@ class Result:
 
 
 def compress(
-    model: nn.Module,
+    model: nn.Module | QuantizedNetwork,
     dataset: Dataset,
     config: Config | None = None,
     progress: Progress | None = None,
@@ -50,7 +51,8 @@ def compress(
     The module is not changed. Calling again with the same arguments reuses the run folder.
 
     Args:
-        model: trained, float [N, C, H, W] to logits, of operators that `from_torch` reads.
+        model: trained, float [N, C, H, W] to logits, of operators that `from_torch` reads; or an
+            int8 network (`load_tflite`), whose float form is pruned, tuned and quantized again.
         config: settings and budgets (`dtmm.load_config`); `config.run` names the run folder,
             `config.model.name` the network.
 

@@ -5,8 +5,24 @@ from __future__ import annotations
 import json
 from functools import partial
 
+from dtmm.errors import ConfigError
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
+
+EXPORT_IMAGES = 4
+"""Test images that a .tflite file is tried on in other interpreters."""
+
+MEASURES = "qemu"
+"""The device of a run's stages; `dtmm profile MODEL --device NAME` shows others."""
+
+
+def _require_device(context: Context) -> None:
+    name = context.config.device.name
+    if name != MEASURES:
+        raise ConfigError(
+            f"device.name={name!r}: a run is measured on {MEASURES!r} alone; afterwards "
+            f"`dtmm profile {context.config.run.name} --device {name}` profiles its network there"
+        )
 
 
 def profile(context: Context) -> str:
@@ -22,6 +38,7 @@ def profile(context: Context) -> str:
     from dtmm.pipeline.scheduling import levels
     from dtmm.planning import layout, required_points
 
+    _require_device(context)
     folded = fold(files.load(context, "network.dtmm", Network))
     points = required_points(folded, layout(folded), levels(context.config))
     settings = context.config.table
@@ -70,8 +87,9 @@ def deploy(context: Context) -> str:
     ours = plan(pruned, place, kernels)
     files.save(context, "dense_deployment.dtmm", dense_deployment)
     files.save(context, "deployment.dtmm", ours)
-    write_project(dense_deployment, context.folder.file("dense_project"))
-    write_project(ours, context.folder.file("project"))
+    form = context.config.deploy.layout
+    write_project(dense_deployment, context.folder.file("dense_project"), form)
+    write_project(ours, context.folder.file("project"), form)
     sparse = sum(
         bool((pruned.params[op.weight] == 0).all(axis=3).any())
         for op in pruned.ops
@@ -84,6 +102,32 @@ def deploy(context: Context) -> str:
     )
 
 
+def export(context: Context) -> str:
+    """tflite/: the pruned network as standard and as compressed .tflite, and checks.json."""
+    import dataclasses
+    import shutil
+
+    from dtmm.artifact import write_atomic
+    from dtmm.errors import ToolchainError
+    from dtmm.pipeline.export import describe, export_tflite
+    from dtmm.quantization import QuantizedNetwork, quantize_input
+    from dtmm.scheduler import Schedule
+
+    network = files.load(context, "pruned_int8.dtmm", QuantizedNetwork)
+    dataset = context.source.dataset
+    images = quantize_input(network, dataset.to_input(dataset.test_images[:EXPORT_IMAGES]))
+    folder = context.folder.file("tflite")
+    shutil.rmtree(folder, ignore_errors=True)
+    named = dataclasses.replace(network, name=context.config.model.name)
+    try:
+        made = export_tflite(named, folder, images, files.load(context, "schedule.dtmm", Schedule))
+        checks, summary = dict(made.checks), describe(made)
+    except ToolchainError as error:  # no file without the extra: the C project needs none
+        checks, summary = {"not written": str(error)}, str(error)
+    write_atomic(folder / "checks.json", json.dumps(checks, indent=1) + "\n")
+    return summary
+
+
 def run(context: Context) -> str:
     """Measurements of both networks; evaluation.json: accuracy, and whether all bytes agree;
     memory.json: flash and SRAM as scheduled, planned and measured."""
@@ -93,6 +137,7 @@ def run(context: Context) -> str:
     from dtmm.pipeline.memory_check import check_memory
     from dtmm.scheduler import Problem, Schedule
 
+    _require_device(context)
     results = {}
     for system, prefix in (("dense", "dense_"), ("dtmm", "")):
         results[system] = evaluate(context, f"{prefix}deployment.dtmm", f"{prefix}measurement.dtmm")

@@ -77,8 +77,7 @@ def import_model(path: Path, find_filterlets: bool, images: int = 2, seed: int =
     deployments = {system: deploy_int8(form, system == "packed") for system, form in forms.items()}
     measurements: dict[str, Measurement] = {}
     if images:
-        shape = network.tensors[network.inputs[0]].shape[1:]
-        codes = np.random.default_rng(seed).integers(-128, 128, (images, *shape)).astype(np.int8)
+        codes = random_images(network, images, seed)
         expected = run(network, codes)
         for system, deployment in deployments.items():
             measurements[system] = run_on_device(deployment, codes, counted_images=1)
@@ -95,6 +94,12 @@ def import_model(path: Path, find_filterlets: bool, images: int = 2, seed: int =
         channels=channels,
         removed_channels=channels - after,
     )
+
+
+def random_images(network: QuantizedNetwork, count: int, seed: int = 0) -> npt.NDArray[np.int8]:
+    """[count, H, W, C] of every code."""
+    shape = network.tensors[network.inputs[0]].shape[1:]
+    return np.random.default_rng(seed).integers(-128, 128, (count, *shape)).astype(np.int8)
 
 
 def _convs(network: QuantizedNetwork) -> list[Conv2D]:

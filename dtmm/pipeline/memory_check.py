@@ -148,6 +148,8 @@ def _why_arena(deployment: Deployment, scheduled: float, measured: float) -> str
     plan = deployment.arena
     if measured != plan.bytes:
         return None
+    if measured > scheduled and plan.bytes == plan.lower_bound:
+        return "in the plan every buffer and scratch takes a multiple of 16 bytes"
     if measured > scheduled:
         return (
             f"the schedule charges what lives at a time ({plan.lower_bound:,} B), the plan places "

@@ -15,6 +15,7 @@ from dtmm.latency.base import CostModel
 from dtmm.latency.code_size import CodeSize
 from dtmm.network.ir import Conv2D, Network
 from dtmm.planning import Layout, Levels, formulate, layout
+from dtmm.planning.kernels import depthwise_scratches
 from dtmm.planning.levels import choices
 from dtmm.planning.loss_models import loss_model
 from dtmm.planning.schedule_cost import conv_scratch
@@ -130,5 +131,5 @@ def planned_sram(folded: Network, place: Layout, found: Schedule) -> int:
         op.name: conv_scratch(folded, place, op, found)
         for op in folded.ops
         if isinstance(op, Conv2D)
-    }
+    } | depthwise_scratches(folded)
     return plan_arena(place, channels, scratch).bytes

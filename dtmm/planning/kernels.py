@@ -15,6 +15,7 @@ from dtmm.storage.kernel_ids import (
     point_id,
     variant,
 )
+from dtmm.storage.scratch import depthwise_scratch
 from dtmm.storage.stored import VECTOR_BYTES, round_up
 
 
@@ -76,3 +77,15 @@ def pointwise_kernel(network: Network, conv: Conv2D, source: Buffer, in_stride: 
     in_line = conv.stride == (1, 1) and source.halo == 0
     pixels = height * width if in_line else width
     return point_id(CONV_POINTWISE, in_stride, conv.stride[1], pixels)
+
+
+def depthwise_scratches(network: Network) -> dict[str, int]:
+    """Scratch bytes of every depthwise convolution: its channels do not matter."""
+    return {
+        op.name: depthwise_scratch(
+            kernel_size(network, op), op.stride, op.dilation, (out[1], out[2])
+        )
+        for op in network.ops
+        if isinstance(op, DepthwiseConv2D)
+        for out in [network.tensors[op.output]]
+    }

@@ -26,7 +26,9 @@ def dequantize(network: QuantizedNetwork) -> Network:
                 params[op.bias] = (network.params[op.bias] * factors).astype(np.float32)
         elif isinstance(op, Binary) and op.constant is not None:
             scale = network.weight_scales[op.constant]
-            params[op.constant] = (network.params[op.constant] * scale).astype(np.float32)
+            codes = network.params[op.constant].astype(np.int32)
+            above = codes - network.zero_points.get(op.constant, 0)
+            params[op.constant] = (above * scale).astype(np.float32)
     return Network(
         name=network.name,
         tensors={name: tensor.shape for name, tensor in network.tensors.items()},

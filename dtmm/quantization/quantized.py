@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class QuantizedNetwork:
         ops: the same operator classes as `Network.ops`.
         params: int8 weights (as in `dtmm.network.ir`) and constants, int32 biases, by key.
         weight_scales: per weight key, float32 [C_out] (symmetric, zero point 0); [1] per constant.
+        zero_points: of constants, by key; 0 where absent.
     """
 
     name: str
@@ -38,12 +39,14 @@ class QuantizedNetwork:
     weight_scales: Mapping[str, npt.NDArray[np.float32]]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    zero_points: Mapping[str, int] = field(default_factory=dict)
 
     def operands(self, op: Binary) -> tuple[tuple[float, int], ...]:
         """(scale, zero point) of both operands; a constant comes second."""
         found = [(self.tensors[name].scale, self.tensors[name].zero_point) for name in op.inputs]
         if op.constant is not None:
-            found.append((float(self.weight_scales[op.constant][0]), 0))
+            scale = float(self.weight_scales[op.constant][0])
+            found.append((scale, self.zero_points.get(op.constant, 0)))
         return tuple(found)
 
     def effective_scales(self, op: Weighted) -> npt.NDArray[np.float64]:

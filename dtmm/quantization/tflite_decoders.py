@@ -25,7 +25,7 @@ _ACTIVATIONS = {0: ir.Activation.NONE, 1: ir.Activation.RELU, 3: ir.Activation.R
 """TFLite's ActivationFunctionType."""
 
 _CENTERED = 0
-"""The zero point of weights, biases and constants that the int8 operators take."""
+"""The zero point of weights and biases that the int8 operators take."""
 
 
 def _conv(reader: TfliteReader, operator: FileOperator) -> None:
@@ -213,7 +213,11 @@ def _binary(made: type[ir.Add] | type[ir.Mul]) -> Callable[[TfliteReader, FileOp
             values = reader.constant(operator, constants[0], "INT8")
             tensor = operands[constants[0]]
             assert tensor is not None
-            _check_centered(reader, operator, tensor)
+            if len(tensor.scales) != 1 or not -128 <= tensor.zero_points[0] <= 127:
+                raise UnsupportedError(
+                    f"{reader.where(operator)} has a constant of {len(tensor.scales)} scales and "
+                    f"zero points {tensor.zero_points[:3].tolist()}, expected one of each: hybrid"
+                )
             if values.size not in (1, values.shape[-1] if values.ndim else 1):
                 raise UnsupportedError(
                     f"{reader.where(operator)} has a constant of shape {list(values.shape)}, "
@@ -221,6 +225,7 @@ def _binary(made: type[ir.Add] | type[ir.Mul]) -> Callable[[TfliteReader, FileOp
                 )
             reader.params[key] = values.reshape(-1)
             reader.weight_scales[key] = tensor.scales[:1].astype(np.float32)
+            reader.zero_points[key] = int(tensor.zero_points[0])
         activation = _activation(reader, operator)
         reader.ops.append(made(name, names, target, activation, key))
 

@@ -76,6 +76,7 @@ class TfliteReader:
         self.ops: list[ir.Op] = []
         self.params: dict[str, npt.NDArray[np.int8] | npt.NDArray[np.int32]] = {}
         self.weight_scales: dict[str, npt.NDArray[np.float32]] = {}
+        self.zero_points: dict[str, int] = {}
         self.tensors: dict[str, QuantizedTensor] = {}
         self._names = _unique([tensor.name for tensor in file.tensors])
         self._same: dict[int, int] = {}
@@ -106,6 +107,7 @@ class TfliteReader:
             ops=tuple(self.ops),
             params=self.params,
             weight_scales=self.weight_scales,
+            zero_points=self.zero_points,
             inputs=tuple(self.activation(n) for n in inputs),
             outputs=tuple(self.activation(n) for n in outputs),
         )

@@ -60,7 +60,7 @@ def layer_cycles(report: Report) -> str:
             axes.barh(at, added, 0.38, left=cycles, color=colors[1],
                       label=f"{title}, added in cycles (m55-v2)")  # fmt: skip
     axes.set_xlabel("thousand cycles per inference")
-    return _finish(figure, axes, names)
+    return _finish(figure, axes, names, columns=2)
 
 
 def flash(report: Report) -> str:
@@ -100,6 +100,6 @@ def _stacked(report: Report, section: str, parts: tuple[str, ...]) -> str:
     return _finish(figure, axes, ["dense int8", "DTMM"])
 
 
-def _finish(figure: Figure, axes: Axes, names: Sequence[str]) -> str:
-    name_bars(figure, axes, names)
+def _finish(figure: Figure, axes: Axes, names: Sequence[str], columns: int = 4) -> str:
+    name_bars(figure, axes, names, columns)
     return svg_element(figure)

@@ -22,14 +22,14 @@ def bars(rows: int) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def name_bars(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
-    """Names the bars, the first one on top, and puts the legend above."""
+def name_bars(figure: Figure, axes: Axes, names: Sequence[str], columns: int = 4) -> None:
+    """Names the bars, the first one on top; the legend stands above them in so many columns."""
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", lw=0.4, color="#cccccc")
     axes.set_axisbelow(True)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(loc="outside upper center", ncols=columns, frameon=False)
 
 
 def file_bytes(figure: Figure, file_format: str) -> bytes:

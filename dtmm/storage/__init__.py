@@ -15,7 +15,13 @@ from dtmm.storage.fkw import Fkw, decode_fkw, encode_fkw
 from dtmm.storage.formats import FORMATS, Stored, WeightFormat, decode, weight_format
 from dtmm.storage.fwcs import Fwcs, decode_fwcs, encode_fwcs, fwcs_size
 from dtmm.storage.parameters import folded_bias, pack_channel_params
-from dtmm.storage.scratch import dense_scratch, fkw_scratch, fwcs_scratch, im2col_scratch
+from dtmm.storage.scratch import (
+    dense_scratch,
+    depthwise_scratch,
+    fkw_scratch,
+    fwcs_scratch,
+    im2col_scratch,
+)
 from dtmm.storage.stored import StorageSize
 
 __all__ = [
@@ -35,6 +41,7 @@ __all__ = [
     "decode_fwcs",
     "dense_scratch",
     "dense_size",
+    "depthwise_scratch",
     "encode_csr",
     "encode_dense",
     "encode_fkw",

@@ -70,3 +70,25 @@ def im2col_scratch(out_width: int, in_stride: int) -> int:
 def fkw_scratch(patterns: int, in_stride: int) -> int:
     """Scratch bytes of conv_fkw: the taps of every pattern and channel, of four pixels."""
     return _TILE * TAPS * patterns * in_stride
+
+
+_PATCH_COLUMN = 64
+"""Bytes of a column of three taps and a gap for 16 channels (DTMM_PATCH_COLUMN)."""
+
+
+def depthwise_scratch(
+    kernel: Kernel, stride: tuple[int, int], dilation: tuple[int, int], out_hw: tuple[int, int]
+) -> int:
+    """Scratch bytes of depthwise_conv: the columns of taps of a line (dtmm_depthwise_cut)."""
+    height, width = out_hw
+    rows, upright = _cut(height, width, stride[1]), _cut(width, height, stride[0])
+    _, outputs, columns = min(upright, rows, key=lambda line: (line[0], line is upright))
+    by_patches = kernel == (3, 3) and dilation == (1, 1) and max(stride) <= 2 and outputs >= 8
+    return (4 + columns) * _PATCH_COLUMN if by_patches else 0
+
+
+def _cut(lines: int, outputs: int, stride: int) -> tuple[int, int, int]:
+    """(what it costs, outputs and columns of a line)."""
+    fours = -(-outputs // 4)
+    columns = (4 * fours - 1) * stride + 4
+    return lines * (28 * fours + columns), outputs, columns

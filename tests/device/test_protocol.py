@@ -77,9 +77,9 @@ def test_lines_lost_doubled_displaced(lines: list[str]) -> None:
     assert_right_or_refused("".join(lines))
 
 
-@pytest.mark.parametrize("end", range(len(NOISY)))
-def test_cut_short(end: int) -> None:
-    assert_right_or_refused(NOISY[:end])
+def test_cut_short_anywhere() -> None:
+    for end in range(len(NOISY)):
+        assert_right_or_refused(NOISY[:end])
 
 
 def assert_right_or_refused(text: str) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from dtmm.config import load_config
 from dtmm.deploy import plan
-from dtmm.errors import MeasurementError
+from dtmm.errors import ConfigError, MeasurementError
 from dtmm.network.fold import fold
-from dtmm.pipeline import evaluation, files
+from dtmm.pipeline import device_stages, evaluation, files
 from dtmm.pipeline.engine import Context, open_run
 from dtmm.pipeline.progress import Progress
 from dtmm.planning import layout
@@ -79,3 +79,12 @@ def test_too_much_stack_is_fatal(context: Context, toolchain: None) -> None:
     )
     with pytest.raises(MeasurementError, match=r"budget\.stack sets aside 64 B"):
         evaluate(dataclasses.replace(context, config=small))
+
+
+def test_a_run_measures_on_the_simulator_alone(context: Context) -> None:
+    """A device that no stage would use is refused rather than ignored."""
+    config = load_config(overrides=["device.name=board", "run.name=mine"])
+    other = dataclasses.replace(context, config=config)
+    for stage in (device_stages.run, device_stages.profile):
+        with pytest.raises(ConfigError, match=r"device\.name='board': .* `dtmm profile mine --dev"):
+            stage(other)

@@ -26,7 +26,7 @@ def check(
     found = SimpleNamespace(flash=STORED + CODE + SHARED, sram=ARENA + STACK, kernels=KERNELS)
     deployment = SimpleNamespace(
         size=StorageSize(weights=90_000, index=4_000, parameters=6_000),
-        arena=ArenaPlan({}, {}, changes.pop("planned", ARENA), ARENA, ARENA),
+        arena=ArenaPlan({}, {}, changes.pop("planned", ARENA), ARENA, changes.pop("live", ARENA)),
         layers=dict.fromkeys("abc"),
         kernels={**KERNELS, **changes.pop("kernels", {})},  # type: ignore[dict-item]
     )
@@ -55,6 +55,7 @@ def test_equal() -> None:
         ({"code": 25_000}, {}, {}, "flash", "an upper bound of what operators share"),
         ({"weights": 90_040}, {}, {}, "flash", "alignment of arrays"),
         ({}, {"arena": 44_500}, {"planned": 45_000}, "sram", r"time \(40,000 B\), .*gap"),
+        ({}, {"arena": 39_514}, {"planned": 40_014, "live": 40_014}, "sram", "multiple of 16"),
         ({}, {"arena": 34_500}, {"planned": 35_000}, "sram", "largest scratch"),
         ({}, {"stack": 400}, {}, "sram", "sets 1,000 B aside"),
         ({"index": 4_010}, {}, {"kernels": {"b": "conv_fwcs"}}, "flash",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import time
 from pathlib import Path
@@ -9,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dtmm.deploy import HostModel, plan
 from dtmm.errors import DataError, DtmmError, UnsupportedError
 from dtmm.network import ir
 from dtmm.network.tflite_writer import write_tflite
+from dtmm.planning import layout
 from dtmm.quantization import run
+from dtmm.quantization.dequantize import dequantize
 from dtmm.quantization.tflite_reader import load_tflite, read_tflite
 from tests.quantization.graphs import random_graph
-from tests.quantization.oracles import calibrated
+from tests.quantization.oracles import calibrated, tflm
 from tests.training.networks import Builder
 
 
@@ -201,6 +205,30 @@ def test_scales_for_a_whole_tensor_and_a_bias_left_out() -> None:
     assert len(set(network.weight_scales[first.weight])) == 1
     assert network.weight_scales[first.weight].shape == (3,)
     assert not network.params[first.bias].any()
+
+
+@pytest.mark.parametrize("kind", [ir.Add, ir.Mul])
+@pytest.mark.parametrize("count", [1, 6])
+def test_constants_with_a_zero_point(kind: type, count: int) -> None:
+    """As the converter writes the 3 of a hard-swish: 127 of scale 3/255 above -128."""
+    b = Builder(0, (1, 5, 6, 3))
+    b.params["k"] = np.linspace(1, 3, count).astype(np.float32)
+    made = kind("s", (b.conv("c", "x", 6, bias=True),), "s", ir.Activation.RELU6, "k")
+    network, images = calibrated(b.build("constant", b.append(made)), 0)
+    network = dataclasses.replace(
+        network,
+        params={**network.params, "k": np.full(count, 127, np.int8)},
+        weight_scales={**network.weight_scales, "k": np.array([3 / 255], np.float32)},
+        zero_points={"k": -128},
+    )
+    expected = run(network, images)
+    assert np.array_equal(tflm(network, images)["s"], expected)
+    found = read_tflite(write_tflite(network), "constant")
+    assert found.zero_points == {"s.constant": -128}
+    assert np.array_equal(run(found, images), expected)
+    assert dequantize(found).params["s.constant"] == pytest.approx(np.full(count, 3.0))
+    host = HostModel(plan(found, layout(dequantize(found))))
+    assert np.array_equal(host.run(images), expected)
 
 
 def test_constants_behind_the_flatbuffer() -> None:

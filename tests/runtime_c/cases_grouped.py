@@ -7,7 +7,7 @@ import ctypes
 
 import numpy as np
 
-from dtmm.storage import folded_bias, pack_channel_params
+from dtmm.storage import depthwise_scratch, folded_bias, pack_channel_params
 from tests.runtime_c import arithmetic
 from tests.runtime_c.cases import (
     CHANNELS,
@@ -38,6 +38,9 @@ def check_grouped(
         dilation = (pick(rng, 1, 2), pick(rng, 1, 2))
     stride = (pick(rng, 1, 2), pick(rng, 1, 2))
     in_hw = (pick(rng, 1, 8), pick(rng, 1, 8))
+    if depthwise and rng.random() < 0.5:  # lines that are long enough for patches
+        kernel, dilation, in_hw = (3, 3), (1, 1), (pick(rng, 1, 19), pick(rng, 8, 19))
+        in_hw = in_hw if rng.random() < 0.5 else in_hw[::-1]
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     need = max(0, *(e - n for e, n in zip(extent, in_hw, strict=True)))
     halo = max(pick(rng, 0, 2), (need + 1) // 2)
@@ -97,6 +100,8 @@ def check_grouped(
     size = getattr(library, f"{call.__name__}_get_buffer_size")
     arguments = (ctypes.byref(conv), ctypes.byref(given), *extra, *views)
     bytes_ = int(size(*arguments))
+    if depthwise:
+        assert bytes_ == depthwise_scratch(kernel, stride, dilation, (out_hw[0], out_hw[1]))
     scratch = aligned(max(bytes_, 1))
     assert call(*arguments, address(scratch), ctypes.c_size_t(bytes_)) == OK
     target.assert_holds(want, params.zero_point, before)

@@ -55,7 +55,10 @@ static dtmm_status concat(int32_t h, int32_t w) {
 
 static dtmm_status grouped(uint32_t kind) {
   static const int32_t kernels[][2] = {{3, 3}, {1, 1}, {3, 3}, {5, 5}, {2, 3}, {1, 7}};
-  const int32_t *k = kernels[pick(0, 5)], halo = pick(0, 2), h = pick(1, 5), w = pick(1, 9);
+  const int is_long = kind == DEPTHWISE && pick(0, 1); /* lines that are long enough for patches */
+  const int32_t *k = kernels[is_long ? 0 : pick(0, 5)], halo = pick(0, 2);
+  const int32_t short_side = pick(1, 5), side = is_long ? pick(8, 14) : pick(1, 9), flip = is_long && pick(0, 1);
+  const int32_t h = flip ? side : short_side, w = flip ? short_side : side;
   const int32_t groups = kind == DEPTHWISE ? channels(13) : pick(1, 4);
   const int32_t inputs = kind == DEPTHWISE ? 1 : channels(7);
   const int32_t outputs = kind == DEPTHWISE ? 1 : pick(1, 3);
@@ -79,7 +82,8 @@ static dtmm_status grouped(uint32_t kind) {
                                      .weights = allocate((size_t)(units * stride)),
                                      .params = params};
   if (used > POOL) return DTMM_UNSUPPORTED;
-  return kind == DEPTHWISE ? dtmm_depthwise_conv_s8(&conv, &weights, &in, &out, NULL, 0)
+  static int32_t scratch[1024]; /* what is left in it does not count */
+  return kind == DEPTHWISE ? dtmm_depthwise_conv_s8(&conv, &weights, &in, &out, scratch, sizeof scratch)
                            : dtmm_conv_grouped_s8(&conv, &weights, groups, &in, &out, NULL, 0);
 }
 

@@ -1,4 +1,5 @@
-#include "dtmm_conv_internal.h"
+#include "dtmm_depthwise_internal.h"
+#include "dtmm_run.h"
 
 #if DTMM_USE_MVE
 #include "dtmm_channel4.h"
@@ -158,13 +159,22 @@ static void convolve(const dtmm_conv_params *conv, const dtmm_conv_weights *weig
 dtmm_status dtmm_depthwise_conv_s8(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                                    const dtmm_tensor *in, const dtmm_tensor *out, void *scratch,
                                    size_t scratch_size) {
-  (void)scratch;
-  (void)scratch_size;
   if (!dtmm_conv_is_valid(conv, weights, in, out) || in->channels != out->channels ||
       weights->in_stride < out->channels) {
     return DTMM_BAD_ARGUMENT;
   }
+  const size_t needed = dtmm_depthwise_conv_s8_get_buffer_size(conv, weights, in, out);
+  if (scratch_size < needed) return DTMM_NO_SPACE;
+  if (needed > 0 && (scratch == NULL || !dtmm_aligned4(scratch))) return DTMM_BAD_ARGUMENT;
+#if DTMM_USE_MVE
+  if (needed > 0 && dtmm_shifts_are_negative(weights)) {
+    dtmm_depthwise_patches(conv, weights, in, out, scratch);
+  } else {
+    convolve(conv, weights, in, out);
+  }
+#else
   convolve(conv, weights, in, out);
+#endif
   dtmm_fill_halo(out, conv->output.zero_point);
   return DTMM_OK;
 }
@@ -172,6 +182,7 @@ dtmm_status dtmm_depthwise_conv_s8(const dtmm_conv_params *conv, const dtmm_conv
 size_t dtmm_depthwise_conv_s8_get_buffer_size(const dtmm_conv_params *conv,
                                               const dtmm_conv_weights *weights,
                                               const dtmm_tensor *in, const dtmm_tensor *out) {
-  (void)conv, (void)weights, (void)in, (void)out;
-  return 0;
+  (void)weights, (void)in;
+  const dtmm_patch_lines lines = dtmm_depthwise_cut(conv, out->height, out->width);
+  return lines.columns == 0 ? 0 : (size_t)(4 + lines.columns) * DTMM_PATCH_COLUMN;
 }

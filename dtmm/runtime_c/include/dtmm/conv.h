@@ -52,6 +52,14 @@ typedef struct {
 int dtmm_conv_kernel_fits(const dtmm_conv_params *conv, const dtmm_conv_weights *weights,
                           const dtmm_tensor *in, const dtmm_tensor *out);
 
+/** Of `count` kernels the one that fits a convolution in fewest tiles, the first of several; NULL where
+ * none fits. For programs that learn their layers at run time; weights->kernel is not read. */
+const dtmm_conv_kernel *dtmm_conv_kernel_choose(const dtmm_conv_params *conv,
+                                                const dtmm_conv_weights *weights,
+                                                const dtmm_tensor *in, const dtmm_tensor *out,
+                                                const dtmm_conv_kernel *const *kernels,
+                                                size_t count);
+
 /** Lists the runs of neighbouring filterlets of all filters of FWCS weights, for
  * dtmm_conv_weights.stream of a layer whose input view has the strides of `in` (its data is not
  * read). Returns the number of entries, or 0 if they do not fit; they are at most what
