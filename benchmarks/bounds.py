@@ -56,7 +56,8 @@ def bound(shape: Shape, filterlets: int, whole_windows: bool = False) -> int:
 
 def sparse_bound(shape: Shape, weights: int) -> int:
     """Cycles of a convolution that keeps so many single weights. Both public models of the core
-    (LLVM's, SLOTHY's) take a gathering load for as fast as any other; see `access_cycles`."""
+    (LLVM's, SLOTHY's) take a gathering load for as fast as any other; `benchmarks.rivals` also says
+    what it would be if each value took a cycle."""
     out_h, out_w = shape.out_hw
     return BEAT * out_h * out_w * _vectors(weights)
 

@@ -2,6 +2,7 @@
 
 python -m benchmarks.kernels                            everything: results/kernels.csv
 python -m benchmarks.kernels --only 16,64,64,75 --json  one 3x3 cell (H, Cin, Cout, percent)
+python -m benchmarks.kernels --kernel conv_csr          the kept table's rows of this kernel again
 python -m benchmarks.kernels --report                   the kept table again, nothing measured
 python -m benchmarks.kernels --markdown                 the kept table into docs/kernels.md
 """
@@ -200,7 +201,7 @@ def show_targets(targets: list[Target], console: Console) -> None:
 
 @click.command(help=__doc__.splitlines()[0])
 @click.option("--only", metavar="H,CIN,COUT,SPARSITY", help="One 3x3 cell; nothing is kept.")
-@click.option("--kernel", "kernels", multiple=True, help="With --only: this kernel id alone.")
+@click.option("--kernel", "kernels", multiple=True, help="This kernel id alone.")
 @click.option("--json", "json_output", is_flag=True, help="JSON on standard output.")
 @click.option("--report", is_flag=True, help="Show the kept table; measure nothing.")
 @click.option("--markdown", is_flag=True, help="Write the kept table into docs/kernels.md.")
@@ -223,7 +224,9 @@ def main(
         elif report or markdown:
             table, provenance = read_table(out, text=("kernel", "operator"))
         else:
-            table, provenance = measure(list(all_cells()), seed, _progress)
+            table, provenance = measure(_cells_of(kernels), seed, _progress)
+            if kernels:
+                table, provenance = _with_kept(out, table, provenance, kernels)
             write_table(out, table, provenance)
         if markdown:
             write_section(DOCUMENT, table, judge(table), provenance)
@@ -237,6 +240,25 @@ def main(
                 show_targets(judge(table), console)
     except DtmmError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _cells_of(kernels: tuple[str, ...]) -> list[Cell]:
+    """All cells, or those of some kernels."""
+    cells = [cell for cell in all_cells() if not kernels or cell.kernel in kernels]
+    if unknown := set(kernels) - {cell.kernel for cell in cells}:
+        raise ConfigError(f"--kernel {min(unknown)!r}: no kernel of the table")
+    return cells
+
+
+def _with_kept(
+    path: Path, new: pd.DataFrame, provenance: dict[str, str], kernels: tuple[str, ...]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The table at `path` with the rows of some kernels replaced, which its header says."""
+    kept, before = read_table(path, text=("kernel", "operator"))
+    table = pd.concat([kept[~kept["kernel"].isin(kernels)], new], ignore_index=True)
+    for kernel in kernels:
+        before[f"{kernel} commit"] = provenance["commit"]
+    return table.astype({"gathered": "Int64"}), before
 
 
 def _progress(done: int, total: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import shapes
+from benchmarks import rivals, shapes
 from benchmarks.external import keyed
 from benchmarks.shapes import CONV, Shape
 from benchmarks.split import PARTS
@@ -59,15 +59,28 @@ def render(table: pd.DataFrame, targets: Sequence[Target], provenance: Mapping[s
         "Where the cycles of our fastest FWCS kernel go, in percent of the call, and how far it is "
         "from its bound (`benchmarks/bounds.py`).",
         grid(_split_rows(table)),
+        "The rivals ([above](#rivals)), thousands of cycles; percent of weights removed, one by "
+        "one (CSR) or by patterns and whole 3x3 kernels (FKW), beside as many percent of "
+        "filterlets (FWCS). `by access`: if a gathering load took a cycle for each value.",
+        grid(rivals.rows(table, figures)),
+        "Where the rivals break even.",
+        grid(rivals.break_even_rows(table, figures)),
         "The other operators, dense weights.",
         grid(_operator_rows(table, figures)),
         "Targets.",
         grid(_target_rows(targets)),
         f"Measured with {provenance.get('cycle_model')}, QEMU {provenance.get('qemu')}, "
         f"{provenance.get('compiler')}; {provenance.get('memory_map')}; "
-        f"commit {provenance.get('commit')}.",
+        f"commit {provenance.get('commit')}"
+        f"{_commits(provenance)}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _commits(provenance: Mapping[str, str]) -> str:
+    """Of kernels that were measured later than the others."""
+    later = {key: value for key, value in provenance.items() if key.endswith(" commit")}
+    return "".join(f"; {key} {value}" for key, value in later.items())
 
 
 def _sparse_rows(figures: Figures) -> list[list[str]]:

@@ -18,7 +18,7 @@ from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
-from dtmm.pipeline.stages import STAGES
+from dtmm.pipeline.stages import STAGES, stages
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -90,7 +90,7 @@ def _stage_verb(stage: str, title: str) -> click.Command:
         from dtmm.pipeline.summary import stage_summary
 
         context = open_run(_config(name, config, overrides, budgets), Progress())
-        run_until(context, STAGES, stage)
+        run_until(context, stages(context.config), stage)
         summary = stage_summary(context, stage)
         if as_json:
             click.echo(json.dumps(summary, indent=1))
@@ -105,7 +105,13 @@ def _stage_verb(stage: str, title: str) -> click.Command:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    from dtmm.report.rows import comparison_rows, cycle_model, layer_rows, schedule_line
+    from dtmm.report.rows import (
+        comparison_rows,
+        cycle_model,
+        layer_rows,
+        pool_line,
+        schedule_line,
+    )
 
     console = Console(highlight=False)
     table = Table(title=f"{report['model']} on {report['dataset']}")
@@ -122,6 +128,7 @@ def _print_report(report: dict[str, Any]) -> None:
         layers.add_row(*layer)
     console.print(layers)
     console.print(schedule_line(report))
+    console.print(pool_line(report))
     for sentence in report["memory"]["sentences"]:
         console.print(sentence, soft_wrap=True)
     console.print(
@@ -132,7 +139,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
 def _whole_run(config: Config, as_json: bool) -> None:
     context = open_run(config, Progress())
-    run_until(context, STAGES, "report")
+    run_until(context, stages(config), "report")
     report = json.loads(context.folder.file("report.json").read_text())
     if as_json:
         click.echo(json.dumps(report, indent=1))

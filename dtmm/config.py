@@ -74,10 +74,12 @@ class DataConfig:
 class TrainConfig:
     """Dense training. `epochs` over the training set, `batch` images per step, peak rate `lr`.
 
+    `images_per_epoch`: an epoch is so many training images, drawn anew each time (None: all).
     `precision`: auto, bf16, fp16 or fp32; `device`: auto, cpu, cuda or cuda:N.
     """
 
     epochs: int = 14
+    images_per_epoch: Count | None = None
     batch: Count = Count(128)
     lr: float = 0.1
     weight_decay: float = 5e-4
@@ -96,6 +98,25 @@ class ImportanceConfig:
     criterion: str = "taylor"
     batches: Count = Count(64)
     batch_size: Count = Count(16)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """The pruning mode (`dtmm.pruning.modes`), and for modes that train before they prune how:
+    `epochs` of `images_per_epoch`, `batch` images per step, peak rate `lr`.
+
+    `mode`: "dtmm" and "structured" are decided by the scheduler (the latter without filterlets),
+    "filterlets", "chip", "patdnn" and "unstructured" by a rule of their own within budget.flash.
+    `patterns`: how many different 4-entry patterns patdnn uses.
+    """
+
+    mode: str = "dtmm"
+    epochs: Count = Count(4)
+    images_per_epoch: Count = Count(15_000)
+    batch: Count = Count(128)
+    lr: float = 0.01
+    patterns: Count = Count(8)
     seed: int = 0
 
 
@@ -124,6 +145,17 @@ class TableConfig:
 
 
 @dataclass(frozen=True)
+class SensitivityConfig:
+    """How the losses of pruning one unit alone are measured: at most `points` kept counts per
+    channel group and convolution, on `images` training images in batches of `batch`."""
+
+    points: Count = Count(5)
+    images: Count = Count(512)
+    batch: Count = Count(256)
+    seed: int = 1
+
+
+@dataclass(frozen=True)
 class BudgetConfig:
     """Upper limits of flash and SRAM (bytes) and of the estimated loss increase (nats).
 
@@ -140,8 +172,14 @@ class BudgetConfig:
 class ScheduleConfig:
     """The solver, the relative gap it must prove, and its time limit (seconds).
 
-    `loss_model`: "scores" sums the importance scores; "measured" and "calibrated" also need
-    `sensitivity`, a CSV of measured losses (`dtmm.planning.sensitivity`).
+    `loss_model`: "scores" sums the importance scores; "measured", "calibrated" and "joint" use
+    measured losses of pruning one unit alone: those of the stage `sensitivity`, or the CSV file
+    that `sensitivity` names (`dtmm.planning.sensitivity`).
+
+    `pool`: so many best schedules are candidates, any two decided differently in `pool_differ`
+    groups and layers, none slower than the best by more than `pool_slack`; the one whose loss is
+    the lowest, measured on `pool_images` training images after batch normalization is re-estimated,
+    is fine-tuned. 1 takes the best schedule unseen, as does a solver that finds only one.
     """
 
     solver: str = "highs"
@@ -149,6 +187,10 @@ class ScheduleConfig:
     time_limit_s: Positive = Positive(120.0)
     loss_model: str = "scores"
     sensitivity: str | None = None
+    pool: Count = Count(8)
+    pool_differ: Count = Count(3)
+    pool_slack: Share = Share(0.05)
+    pool_images: Count = Count(1024)
 
 
 @dataclass(frozen=True)
@@ -217,7 +259,9 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     importance: ImportanceConfig = field(default_factory=ImportanceConfig)
+    prune: PruneConfig = field(default_factory=PruneConfig)
     table: TableConfig = field(default_factory=TableConfig)
+    sensitivity: SensitivityConfig = field(default_factory=SensitivityConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)

@@ -29,6 +29,7 @@ NAMES = (
     "fwcs_forms",
     "scheduler_comparison",
     "pareto_fronts",
+    "loss_fidelity",
 )
 """Every experiment, by the name of its module. A new one is a script and a line here."""
 

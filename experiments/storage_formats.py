@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dtmm.latency.patterns import random_fkw
 from dtmm.storage import FORMATS as ENCODERS
-from dtmm.storage import Fwcs, encode_fwcs, expanded_bytes, fwcs_blob_size
+from dtmm.storage import Fwcs, decode_fkw, encode_fwcs, expanded_bytes, fwcs_blob_size
 from dtmm.storage.container import STORED_PARAMETER_BYTES, Form
+from dtmm.storage.fkw import TAPS
 from dtmm.storage.stored import VECTOR_BYTES, round_up
 
 Int8Array = npt.NDArray[np.int8]
@@ -84,6 +86,16 @@ def _csr_delta(weights: Int8Array) -> Bytes:
     return _bare(weights, stored, stored + 2 * weights.shape[0])
 
 
+def _as_read(kernel: str) -> Callable[[Int8Array], Bytes]:
+    """What the encoder of a rival's kernel writes."""
+
+    def size(weights: Int8Array) -> Bytes:
+        stored = ENCODERS[kernel].encode(weights).size
+        return _bare(weights, stored.weights, stored.index)
+
+    return size
+
+
 def _dense(weights: Int8Array) -> Bytes:
     return _bare(weights, ENCODERS["conv_dense"].encode(weights).weights.nbytes, 0)
 
@@ -94,6 +106,8 @@ FORMATS: Mapping[str, Callable[[Int8Array], Bytes]] = {
     "authors": _authors,
     "csr": _csr,
     "csr_delta": _csr_delta,
+    "csr_vectors": _as_read("conv_csr"),
+    "fkw": _as_read("conv_fkw"),
     "dense": _dense,
 }
 LABELS = {
@@ -102,14 +116,42 @@ LABELS = {
     "authors": "DTMM authors",
     "csr": "CSR, 16 bit",
     "csr_delta": "CSR, 8-bit gaps",
+    "csr_vectors": "CSR, vectors",
+    "fkw": "PatDNN (FKW)",
     "dense": "dense",
 }
+
+
+def scattered(weights: Int8Array) -> Int8Array:
+    """As many weights, at positions drawn from all: what CSR is for."""
+    random = np.random.default_rng([*weights.shape, np.count_nonzero(weights)])
+    shuffled: Int8Array = random.permutation(weights.reshape(-1)).reshape(weights.shape)
+    return shuffled
+
+
+def patterned(weights: Int8Array) -> Int8Array | None:
+    """As many weights (a multiple of four) in 3x3 kernels drawn from all, each of one of eight
+    patterns: what FKW is for. None where that cannot be."""
+    filters, height, width, channels = weights.shape
+    kernels = round(np.count_nonzero(weights) / TAPS)
+    if (height, width) != (3, 3) or kernels > filters * channels:
+        return None
+    return decode_fkw(random_fkw(filters, channels, kernels, kernels))
+
+
+PRUNED_ALIKE: Mapping[str, Callable[[Int8Array], Int8Array | None]] = {
+    "csr_vectors": scattered,
+    "fkw": patterned,
+}
+"""Formats made for other kinds of pruning, and how as many weights are pruned so."""
 
 
 def row(weights: Int8Array, name: str) -> dict[str, int | float | str]:
     """The columns of a layer in one format: sizes, and the overhead in bytes and in bits for each
     of the layer's C_out * kh * kw filterlet positions."""
     size, kept = FORMATS[name](weights), kept_weights(weights)
+    if name in PRUNED_ALIKE:
+        kept = int(np.count_nonzero(weights))
     filters, height, width, channels = weights.shape
     needed = kept + filters * STORED_PARAMETER_BYTES
     overhead = size.weights + size.index + size.header + size.parameters - needed

@@ -11,10 +11,13 @@ replacement. In a 1x1 convolution a filterlet is a whole filter. Filters left em
   row. It does not know filterlets: the same zeros as if they were unstructured. (Row pointers
   that count from the start of the layer would not fit into 16 bits.)
 - csr_delta: the same with 8-bit gaps between columns;
+- csr_vectors, fkw: what the kernels of the rivals read (dtmm.storage.csr, .fkw), as many weights
+  removed one by one, or by patterns and whole 3x3 kernels; FKW from 5 of 9 removed on;
 - dense: what dtmm.storage writes for the dense kernel; its overhead is the zeros.
 
-All sizes follow from the counts alone (but for csr_delta's rare fillers), so one draw per point is
-enough. Bias, multiplier and shift of an output channel, 9 bytes, are no overhead.
+All sizes follow from the counts alone (but for csr_delta's rare fillers and how full csr_vectors'
+vectors are), so one draw per point is enough. Bias, multiplier and shift of an output channel, 9
+bytes, are no overhead.
 
 The same for the pruned int8 networks (.tflite) in the folder that DTMM_MODELS names, with the
 filterlets that they lack; without such a folder this part is skipped.
@@ -43,7 +46,7 @@ from dtmm.pipeline.source import capture
 from dtmm.planning.kernels import uses_im2col
 from dtmm.table import read_table, to_latex, write_table
 from experiments.experiment import Experiment, Job, save_figure
-from experiments.storage_formats import FORMATS, LABELS, Int8Array, row
+from experiments.storage_formats import FORMATS, LABELS, PRUNED_ALIKE, Int8Array, row
 from experiments.tflite_weights import conv_weights
 
 MODEL = "resnet12"
@@ -54,8 +57,10 @@ QUICK_REMOVED = (0, 50, 90)
 SEED = 0
 NAME = "storage_overhead"
 MODELS_NAME = f"{NAME}_models"
-PRINTED = ("fwcs_stored", "fwcs_prepared", "authors", "csr_delta")
+PRINTED = ("fwcs_stored", "fwcs_prepared", "authors", "csr_delta", "csr_vectors", "fkw")
 """Formats of the figure and the tables; the CSV holds all."""
+SIXTH_LINE = {"fkw": {"color": "black", "linestyle": ":", "marker": "v"}}
+"""The style sheet has five."""
 
 Shape = tuple[int, ...]
 
@@ -89,7 +94,10 @@ def measure(removed_percents: tuple[int, ...]) -> pd.DataFrame:
         for removed in removed_percents:
             weights = pruned_weights(shape, removed, SEED)
             point = {"layer": layer, "removed_percent": removed}
-            rows += [{**point, **row(weights, name)} for name in FORMATS]
+            for name in FORMATS:
+                alike = PRUNED_ALIKE[name](weights) if name in PRUNED_ALIKE else weights
+                if alike is not None:
+                    rows.append({**point, **row(alike, name)})
     return pd.DataFrame(rows)
 
 
@@ -107,7 +115,7 @@ def measure_models(folder: Path) -> pd.DataFrame:
                 "layer": layer,
                 "removed_percent": round(100 * float(1 - weights.any(axis=3).mean()), 2),
             }
-            rows += [{**point, **row(weights, name)} for name in FORMATS]
+            rows += [{**point, **row(weights, name)} for name in FORMATS if name != "fkw"]
     if not rows:
         raise DataError(f"DTMM_MODELS={folder}: expected .tflite files in it")
     return pd.DataFrame(rows)
@@ -140,14 +148,15 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes, (column, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
         for name in PRINTED:
             line = sums[sums["format"] == name]
-            axes.plot(line["removed_percent"], line[column], label=LABELS[name])
+            style = SIXTH_LINE.get(name, {})
+            axes.plot(line["removed_percent"], line[column], label=LABELS[name], **style)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlim(0, 100)
-        axes.set_xlabel("Filterlets removed (%)")
+        axes.set_xlabel("Filterlets (CSR, FKW: weights) removed (%)")
         axes.set_ylabel(label)
     handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=len(PRINTED))
+    figure.legend(handles, names, loc="outside upper center", ncols=len(PRINTED) // 2)
     return figure
 
 
@@ -155,11 +164,12 @@ def latex(table: pd.DataFrame, by: str, first: str, caption: str, label: str) ->
     """Kept bytes and each format's overhead in bits per filterlet position and in percent."""
     sums = totals(table, by)
     wide = sums.pivot(index=by, columns="format", values=["bits", "percent"])
+    printed = [name for name in PRINTED if ("bits", name) in wide]
     columns = {
         first: wide.index,
         "Kept (KiB)": sums.groupby(by)["kept_bytes"].first() / 1024,
-        **{f"{LABELS[name]} (bits)": wide["bits", name] for name in PRINTED},
-        **{f"{LABELS[name]} (%)": wide["percent", name] for name in PRINTED},
+        **{f"{LABELS[name]} (bits)": wide["bits", name] for name in printed},
+        **{f"{LABELS[name]} (%)": wide["percent", name] for name in printed},
     }
     digits = {name: 1 if "KiB" in name else 2 for name in columns if name != first}
     return to_latex(pd.DataFrame(columns), caption, label, digits)

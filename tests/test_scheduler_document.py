@@ -83,5 +83,5 @@ def test_names_exist() -> None:
     for name in re.findall(r"`((?:dtmm|benchmarks|experiments)/[\w/.]+)`", TEXT):
         assert (ROOT / name).exists(), name
     models = set(re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE))
-    assert models == {"taylor", "taylor_squared", "fisher", "measured", "calibrated"}
+    assert models == {"taylor", "taylor_squared", "fisher", "measured", "calibrated", "joint"}
     assert models <= CRITERIA.keys() | LOSS_MODELS.keys()

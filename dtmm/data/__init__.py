@@ -9,6 +9,7 @@ from dtmm.data.cifar10 import load_cifar10
 from dtmm.data.dataset import Dataset
 from dtmm.data.digits import load_digits
 from dtmm.data.fashion_mnist import load_fashion_mnist
+from dtmm.data.fashion_scenes import load_fashion_scenes
 from dtmm.data.gtsrb import load_gtsrb
 from dtmm.data.speech_commands import load_speech_commands
 from dtmm.data.visual import load_camera_catalogue, load_vww
@@ -19,6 +20,7 @@ DATASETS: Mapping[str, Callable[[Path | None], Dataset]] = {
     "cifar10": load_cifar10,
     "digits": load_digits,
     "fashion_mnist": load_fashion_mnist,
+    "fashion_scenes": load_fashion_scenes,
     "gtsrb": load_gtsrb,
     "speech_commands": load_speech_commands,
     "vww": load_vww,

@@ -14,7 +14,7 @@ from dtmm.pipeline import files
 from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
 from dtmm.pipeline.source import GivenSource
-from dtmm.pipeline.stages import STAGES
+from dtmm.pipeline.stages import stages
 from dtmm.quantization.quantized import QuantizedNetwork
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def compress(
     settings = config or Config()
     source = GivenSource(model, dataset, settings.model.name)
     context = open_run(settings, progress or Progress(), source)
-    run_until(context, STAGES, "report")
+    run_until(context, stages(settings), "report")
     return Result(
         folder=context.folder.path,
         report=json.loads(context.folder.file("report.json").read_text()),

@@ -75,30 +75,37 @@ def deploy(context: Context) -> str:
     from dtmm.network.fold import fold
     from dtmm.network.ir import Conv2D, Network
     from dtmm.planning import layout
+    from dtmm.pruning.lossless import pack, require_equal_bytes
+    from dtmm.pruning.modes import Pruned
     from dtmm.quantization import QuantizedNetwork
-    from dtmm.scheduler import Schedule
+    from dtmm.quantization.dequantize import dequantize
+    from dtmm.storage.kernel_ids import CONV_CSR, CONV_FKW
 
     dense = files.load(context, "dense_int8.dtmm", QuantizedNetwork)
     place = layout(fold(files.load(context, "network.dtmm", Network)))
     dense_deployment = plan(dense, place)
     pruned = files.load(context, "pruned_int8.dtmm", QuantizedNetwork)
     place = layout(fold(files.load(context, "tuned.dtmm", Network)))
-    kernels = files.load(context, "schedule.dtmm", Schedule).kernels
-    ours = plan(pruned, place, kernels)
+    kernels = files.load(context, "pruned.dtmm", Pruned).kernels
+    packed = pack(pruned)
+    if packed is not pruned:  # channels that no output byte depends on: other counts than scheduled
+        require_equal_bytes(pruned, packed)
+        place = layout(dequantize(packed))
+        kernels = {name: k for name, k in kernels.items() if k in (CONV_CSR, CONV_FKW)}
+    ours = plan(packed, place, kernels)
     files.save(context, "dense_deployment.dtmm", dense_deployment)
     files.save(context, "deployment.dtmm", ours)
     form = context.config.deploy.layout
     write_project(dense_deployment, context.folder.file("dense_project"), form)
     write_project(ours, context.folder.file("project"), form)
-    sparse = sum(
-        bool((pruned.params[op.weight] == 0).all(axis=3).any())
-        for op in pruned.ops
-        if isinstance(op, Conv2D)
-    )
+    convs = [op for op in packed.ops if isinstance(op, Conv2D)]
+    sparse = sum(bool((packed.params[op.weight] == 0).all(axis=3).any()) for op in convs)
+    gone = sum(len(pruned.params[op.weight]) - len(packed.params[op.weight]) for op in convs)
+    dead = f"; {gone} filters without effect left out" if gone else ""
     return (
         f"{ours.size.total / 1024:.1f} KiB of weights, index and parameters (dense: "
-        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(kernels)} convolutions lack "
-        "filterlets"
+        f"{dense_deployment.size.total / 1024:.1f}); {sparse} of {len(convs)} convolutions lack "
+        f"filterlets{dead}"
     )
 
 
@@ -110,6 +117,7 @@ def export(context: Context) -> str:
     from dtmm.artifact import write_atomic
     from dtmm.errors import ToolchainError
     from dtmm.pipeline.export import describe, export_tflite
+    from dtmm.pipeline.scheduling import SCHEDULED_MODES
     from dtmm.quantization import QuantizedNetwork, quantize_input
     from dtmm.scheduler import Schedule
 
@@ -119,8 +127,10 @@ def export(context: Context) -> str:
     folder = context.folder.file("tflite")
     shutil.rmtree(folder, ignore_errors=True)
     named = dataclasses.replace(network, name=context.config.model.name)
+    scheduled = context.config.prune.mode in SCHEDULED_MODES
+    schedule = files.load(context, "schedule.dtmm", Schedule) if scheduled else None
     try:
-        made = export_tflite(named, folder, images, files.load(context, "schedule.dtmm", Schedule))
+        made = export_tflite(named, folder, images, schedule)
         checks, summary = dict(made.checks), describe(made)
     except ToolchainError as error:  # no file without the extra: the C project needs none
         checks, summary = {"not written": str(error)}, str(error)
@@ -132,16 +142,33 @@ def run(context: Context) -> str:
     """Measurements of both networks; evaluation.json: accuracy, and whether all bytes agree;
     memory.json: flash and SRAM as scheduled, planned and measured."""
     from dtmm.artifact import write_atomic
-    from dtmm.deploy import Deployment, Measurement
     from dtmm.pipeline.evaluation import evaluate
-    from dtmm.pipeline.memory_check import check_memory
-    from dtmm.scheduler import Problem, Schedule
 
     _require_device(context)
     results = {}
     for system, prefix in (("dense", "dense_"), ("dtmm", "")):
         results[system] = evaluate(context, f"{prefix}deployment.dtmm", f"{prefix}measurement.dtmm")
     write_atomic(context.folder.file("evaluation.json"), json.dumps(results, indent=1) + "\n")
+    _check_memory(context)
+    images = context.config.device.images
+    return (
+        f"dense {100 * results['dense']['accuracy']:.2f} %, "
+        f"DTMM {100 * results['dtmm']['accuracy']:.2f} %; every output "
+        f"byte of {images} images is equal on device, host and reference"
+    )
+
+
+def _check_memory(context: Context) -> None:
+    """memory.json; says nothing of a run without a schedule, which predicts nothing."""
+    from dtmm.artifact import write_atomic
+    from dtmm.deploy import Deployment, Measurement
+    from dtmm.pipeline.memory_check import check_memory
+    from dtmm.pipeline.scheduling import SCHEDULED_MODES
+    from dtmm.scheduler import Problem, Schedule
+
+    if context.config.prune.mode not in SCHEDULED_MODES:
+        write_atomic(context.folder.file("memory.json"), "{}\n")
+        return
     memory = check_memory(
         files.load(context, "problem.dtmm", Problem),
         files.load(context, "schedule.dtmm", Schedule),
@@ -151,12 +178,6 @@ def run(context: Context) -> str:
     write_atomic(context.folder.file("memory.json"), json.dumps(memory.to_dict(), indent=1) + "\n")
     for sentence in memory.sentences():
         context.progress.line(sentence)
-    images = context.config.device.images
-    return (
-        f"dense {100 * results['dense']['accuracy']:.2f} %, "
-        f"DTMM {100 * results['dtmm']['accuracy']:.2f} %; every output "
-        f"byte of {images} images is equal on device, host and reference"
-    )
 
 
 def report(context: Context) -> str:

@@ -40,6 +40,8 @@ class Stage:
         files: settings that name a file of the user's (`section.key`) whose contents matter.
         runtime: whether its result depends on the C runtime's code.
         version: raise it when the stage's meaning changes, so that old results are not reused.
+        needed: whether settings ask for it; if not, it is left out unless it is what to run last,
+            and nobody reads its outputs.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Stage:
     files: tuple[str, ...] = ()
     runtime: bool = False
     version: int = 1
+    needed: Callable[[Config], bool] = lambda config: True
 
 
 def open_run(config: Config, progress: Progress, source: Source | None = None) -> Context:
@@ -73,9 +76,10 @@ def run_until(context: Context, stages: Sequence[Stage], last: str) -> None:
     Raises:
         ConfigError: no stage is called `last`.
     """
+    if last not in (names := [stage.name for stage in stages]):
+        raise ConfigError(f"unknown stage {last!r}; stages: {', '.join(names)}")
+    stages = _needed(context.config, stages, last)
     by_name = {stage.name: stage for stage in stages}
-    if last not in by_name:
-        raise ConfigError(f"unknown stage {last!r}; stages: {', '.join(by_name)}")
     writer = {output: stage for stage in stages for output in stage.outputs}
     wanted: set[str] = set()
     pending = [last]
@@ -86,6 +90,16 @@ def run_until(context: Context, stages: Sequence[Stage], last: str) -> None:
     for stage in stages:
         if stage.name in wanted:
             _run_stage(context, stage)
+
+
+def _needed(config: Config, stages: Sequence[Stage], last: str) -> list[Stage]:
+    """The stages that settings ask for, reading only what these write."""
+    wanted = [stage for stage in stages if stage.name == last or stage.needed(config)]
+    written = {output for stage in wanted for output in stage.outputs}
+    return [
+        dataclasses.replace(stage, reads=tuple(f for f in stage.reads if f in written))
+        for stage in wanted
+    ]
 
 
 def _run_stage(context: Context, stage: Stage) -> None:

@@ -5,8 +5,13 @@ Imports stand inside the functions where they pull in torch: the command line mu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
+
+CHECKED_IMAGES = 16
+"""On which the masked and the physically smaller network must agree."""
 
 
 def network(context: Context) -> str:
@@ -29,28 +34,100 @@ def importance(context: Context) -> str:
     return f"{scores.criterion} on {scores.images} images, {scores.aggregation}"
 
 
-def schedule(context: Context) -> str:
-    """problem.dtmm, schedule.dtmm, selection.dtmm: what stays, proven within the gap.
+def sensitivity(context: Context) -> str:
+    """sensitivity.csv: measured losses of pruning one channel group or convolution alone."""
+    from dtmm.network.ir import Network
+    from dtmm.pipeline.scheduling import levels
+    from dtmm.pruning.importance import Importance
+    from dtmm.pruning.sensitivity_measure import measure_sensitivity
 
-    layers.csv: its layers measured with what they really keep, beside what the table says.
-    """
+    with context.progress.bar("groups and convolutions") as bar:
+        found = measure_sensitivity(
+            files.load(context, "network.dtmm", Network),
+            files.load(context, "importance.dtmm", Importance),
+            levels(context.config),
+            context.source.dataset,
+            context.config.sensitivity,
+            context.folder.file("sensitivity.jsonl"),
+            bar,
+        )
+    found.save(context.folder.file("sensitivity.csv"))
+    curves = [*found.groups.values(), *found.convs.values()]
+    measured = sum(len(curve.kept) for curve in curves)
+    return f"{measured} losses of {len(curves)} units on {found.provenance['images']} images"
+
+
+def schedule(context: Context) -> str:
+    """problem, schedule, selection and pruned.dtmm: what stays, proven within the gap; pool.csv:
+    the schedules that were measured, and which was taken; layers.csv: its layers measured with what
+    they really keep, beside what the table says."""
     from dtmm.latency.code_size import CodeSize
     from dtmm.latency.table import LatencyTable
+    from dtmm.network.fold import fold
     from dtmm.network.ir import Network
-    from dtmm.pipeline.remeasure import save_checks, schedule_and_measure
+    from dtmm.pipeline.remeasure import Choice, measure_and_correct, save_checks
+    from dtmm.pipeline.reranking import rerank
+    from dtmm.pipeline.scheduling import candidates_within_plan, measures_sensitivity
+    from dtmm.planning.sensitivity import Sensitivity
+    from dtmm.pruning.equivalence import require_equal_outputs
     from dtmm.pruning.importance import Importance
+    from dtmm.pruning.modes import Pruned
+    from dtmm.pruning.removal import remove
+    from dtmm.table import write_table
 
     source = files.load(context, "network.dtmm", Network)
     scores = files.load(context, "importance.dtmm", Importance)
     table = LatencyTable.load(context.folder.file("latency.csv"))
     code = CodeSize.load(context.folder.file("code_size.csv"))
-    result = schedule_and_measure(context.config, source, scores, table, code)
-    found, rounds = result.schedule, result.plans
+    config, dataset, folded = context.config, context.source.dataset, fold(source)
+    curves = None
+    if measures_sensitivity(config):
+        curves = Sensitivity.load(context.folder.file("sensitivity.csv"))
+    rankings = []
+
+    def choose(factors: Mapping[str, float]) -> Choice:
+        """The best of the scheduler's candidates by measured loss."""
+        with context.progress.bar("schedules") as bar:
+            candidates = candidates_within_plan(
+                config, folded, scores, table, code, curves, bar, factors
+            )
+        with context.progress.bar("measured schedules") as bar:
+            ranking = rerank(
+                source,
+                scores,
+                candidates.schedules,
+                dataset,
+                config.schedule.pool_images,
+                context.folder.file("pool.jsonl"),
+                config.run.seed,
+                bar,
+            )
+        rankings.append(ranking)
+        best = candidates.schedules[int(ranking["taken"].to_numpy().argmax())]
+        return Choice(candidates.problem, best, candidates.rounds)
+
+    result = measure_and_correct(choose, source, scores, table, config.table)
+    found, selection, rounds = result.schedule, result.selection, result.plans
+    ranking = rankings[-1]
+    taken = int(ranking["taken"].to_numpy().argmax())
+    about = {"images": config.schedule.pool_images, "unit": "cycles, bytes, nats"}
+    write_table(context.folder.file("pool.csv"), ranking, about)
     files.save(context, "problem.dtmm", result.problem)
     files.save(context, "schedule.dtmm", found)
-    files.save(context, "selection.dtmm", result.selection)
+    files.save(context, "selection.dtmm", selection)
     save_checks(context.folder.file("layers.csv"), result, table.provenance)
+    removed = remove(source, selection)
+    some = dataset.to_input(dataset.train_images[:CHECKED_IMAGES])
+    require_equal_outputs(source, selection, removed, some)
+    files.save(context, "pruned.dtmm", Pruned(removed, found.kernels))
     again = f", after {rounds} rounds (the real arena plan broke the SRAM budget)"
+    if len(ranking) > 1:
+        losses = ranking["measured_loss"]
+        context.progress.line(
+            f"schedule {taken + 1} of {len(ranking)} is taken: loss {losses[taken]:.3f} nats after "
+            f"batch normalization is re-estimated, the others {losses.drop(taken).min():.3f} to "
+            f"{losses.drop(taken).max():.3f}"
+        )
     return (
         f"{found.latency / 1e6:.2f} Mcycles, {found.flash / 1024:.1f} KiB flash, "
         f"{found.sram / 1024:.1f} KiB SRAM, {found.loss:.3f} nats; gap {100 * found.gap:.4f} % "
@@ -59,26 +136,44 @@ def schedule(context: Context) -> str:
     )
 
 
+def prune(context: Context) -> str:
+    """pruned.dtmm: what the rule of prune.mode leaves within budget.flash."""
+    from dtmm.latency.code_size import measure_code_size
+    from dtmm.network.ir import Network
+    from dtmm.pipeline.own_rule import stored_budget
+    from dtmm.pruning.modes import own_rule
+    from dtmm.pruning.modes.base import stored_bytes
+
+    source = files.load(context, "network.dtmm", Network)
+    settings = context.config.prune
+    budget = stored_budget(context.config, source, measure_code_size())
+    with context.progress.bar("steps") as bar:
+        pruned = own_rule(settings.mode)(source, context.source.dataset, budget, settings, bar)
+    files.save(context, "pruned.dtmm", pruned)
+    return f"{settings.mode}: {stored_bytes(pruned):,} of at most {budget:,} B are stored"
+
+
 def finetune(context: Context) -> str:
     """tuned.dtmm: the physically smaller network, fine-tuned with its masks held."""
     from dtmm.network.ir import Network
-    from dtmm.planning import Selection
-    from dtmm.pruning.removal import remove
+    from dtmm.pruning.modes import Pruned
     from dtmm.training.executor import Executor
     from dtmm.training.finetune import finetune as tune
     from dtmm.training.loop import accuracy
+    from dtmm.training.masks import filterlet_masks
 
     source = files.load(context, "network.dtmm", Network)
-    selection = files.load(context, "selection.dtmm", Selection)
+    pruned = files.load(context, "pruned.dtmm", Pruned)
     dataset = context.source.dataset
     checkpoint = context.folder.file("finetune.pt")  # a killed run goes on from here
     with context.progress.bar("steps") as bar:
         tuned = tune(
-            remove(source, selection),
+            pruned.network,
             dataset,
             context.config.finetune,
             teacher=source,
             progress=bar,
+            masks={**filterlet_masks(pruned.network), **pruned.masks},
             checkpoint=checkpoint,
         )
     files.save(context, "tuned.dtmm", tuned)

@@ -8,7 +8,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from dtmm.latency.table import LatencyTable, Point
 from dtmm.network.fold import fold
 from dtmm.network.groups import channel_groups
 from dtmm.network.ir import Network
-from dtmm.pipeline.scheduling import schedule_within_plan
+from dtmm.pipeline.scheduling import candidates_within_plan
 from dtmm.planning import Selection, layout, select
 from dtmm.planning.points import scheduled_points
 from dtmm.pruning.importance import Importance
@@ -78,7 +78,7 @@ class Scheduled:
     Attributes:
         problem, schedule, selection: the last ones, corrected.
         checks: every operator of this schedule; empty where nothing was to be measured.
-        plans: rounds that the memory plan took (`schedule_within_plan`).
+        plans: rounds that the memory plan took (`scheduling.candidates_within_plan`).
         corrections: how often the problem was corrected and solved again.
         changed: how many of these solutions chose otherwise.
         first_off: the layers of the first schedule that were off by more than LIMIT.
@@ -109,35 +109,43 @@ class Scheduled:
         return f"{found}: corrected (rounds: {self.corrections}, schedules changed: {self.changed})"
 
 
-def schedule_and_measure(
-    config: Config,
+@dataclass(frozen=True)
+class Choice:
+    """A problem, the schedule that was chosen, and the rounds that its memory plan took."""
+
+    problem: Problem
+    schedule: Schedule
+    plans: int
+
+
+def measure_and_correct(
+    choose: Callable[[Mapping[str, float]], Choice],
     source: Network,
     importance: Importance,
     table: LatencyTable,
-    code: CodeSize,
+    settings: TableConfig,
 ) -> Scheduled:
-    """Solve, measure the chosen layers, and where the table is off correct it and solve again.
+    """Choose, measure the chosen layers, and where the table is off correct it and choose again.
 
-    `config.table.corrections` bounds the rounds; with 0 nothing is measured here.
+    `settings.corrections` bounds the rounds; with 0 nothing is measured here.
+
+    Args:
+        choose: of the factors by which layers are corrected (`scheduling.corrected_problem`).
 
     Raises:
         InfeasibleError: no schedule meets the budgets. MeasurementError, ToolchainError: see
         `dtmm.latency.measure`.
     """
-    folded, settings = fold(source), config.table
+    folded = fold(source)
     factors: dict[str, float] = {}
     first_off: tuple[LayerCheck, ...] = ()
-    changed = 0
-    decided: tuple[object, object] | None = None
-    for rounds in range(settings.corrections + 1):
-        problem, found, plans = schedule_within_plan(
-            config, folded, importance, table, code, factors
-        )
+    changed, rounds = 0, 0
+    chosen = choose(factors)
+    while True:
+        found = chosen.schedule
         selection = select(source, importance, found)
         if settings.corrections == 0:
-            break
-        changed += decided not in (None, (found.levels, found.options))
-        decided = (found.levels, found.options)
+            return Scheduled(chosen.problem, found, selection, (), chosen.plans)
         checks = check_layers(folded, found, selection, table, settings, factors)
         if rounds == 0:
             first_off = tuple(check for check in checks if abs(check.off) > LIMIT)
@@ -147,9 +155,32 @@ def schedule_and_measure(
             if abs(check.surprise) > LIMIT and _is_pruned(check, selection)
         }
         if not new or settings.cost_model not in CORRECTED or rounds == settings.corrections:
-            return Scheduled(problem, found, selection, checks, plans, rounds, changed, first_off)
+            plans = chosen.plans
+            return Scheduled(
+                chosen.problem, found, selection, checks, plans, rounds, changed, first_off
+            )
         factors |= new
-    return Scheduled(problem, found, selection, (), plans)
+        rounds += 1
+        chosen = choose(factors)
+        again = chosen.schedule
+        changed += (again.levels, again.options) != (found.levels, found.options)
+
+
+def schedule_and_measure(
+    config: Config,
+    source: Network,
+    importance: Importance,
+    table: LatencyTable,
+    code: CodeSize,
+) -> Scheduled:
+    """As measure_and_correct, with the schedule that the program finds best."""
+    folded = fold(source)
+
+    def choose(factors: Mapping[str, float]) -> Choice:
+        best = candidates_within_plan(config, folded, importance, table, code, factors=factors)
+        return Choice(best.problem, best.schedules[0], best.rounds)
+
+    return measure_and_correct(choose, source, importance, table, config.table)
 
 
 def check_layers(

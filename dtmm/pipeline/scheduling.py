@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,53 +17,103 @@ from dtmm.network.ir import Conv2D, Network
 from dtmm.planning import Layout, Levels, formulate, layout
 from dtmm.planning.kernels import depthwise_scratches
 from dtmm.planning.levels import choices
-from dtmm.planning.loss_models import loss_model
+from dtmm.planning.loss_models import LOSS_MODELS, loss_model
 from dtmm.planning.schedule_cost import conv_scratch
 from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
-from dtmm.scheduler import Budgets, Problem, Schedule, solve
+from dtmm.scheduler import Budgets, Problem, Schedule, get_solver, solve
+from dtmm.scheduler.pool import pool
+
+SCHEDULED_MODES = ("dtmm", "structured")
+"""Values of prune.mode that the scheduler decides; `structured` removes channels alone."""
 
 MOST_ROUNDS = 5
 """How often the SRAM row is tightened before giving up."""
 
 
-def schedule_within_plan(
+@dataclass(frozen=True)
+class Candidates:
+    """Schedules to choose from.
+
+    Attributes:
+        problem: what they solve: the settings' problem, its SRAM row tightened if need be.
+        schedules: best first, one without `schedule.pool`; the memory plan of each fits.
+        rounds: how often the program was solved.
+    """
+
+    problem: Problem
+    schedules: tuple[Schedule, ...]
+    rounds: int
+
+
+def candidates_within_plan(
     config: Config,
     folded: Network,
     importance: Importance,
     cost_model: CostModel,
     code: CodeSize,
+    sensitivity: Sensitivity | None = None,
+    progress: Callable[[int, int], None] | None = None,
     factors: Mapping[str, float] | None = None,
-) -> tuple[Problem, Schedule, int]:
-    """Solve, plan the arena, and where the plan breaks the SRAM budget tighten it and solve again.
+) -> Candidates:
+    """Solve, plan the arenas, and where no plan fits the SRAM budget tighten it and solve again.
 
     Args:
+        sensitivity: the run's own; `schedule.sensitivity` names another.
+        progress: called with (schedules found, schedules wanted).
         factors: see `corrected_problem`.
-
-    Returns:
-        The last problem, its schedule, and the number of rounds it took.
 
     Raises:
         InfeasibleError: no schedule meets the budgets, or none whose plan does was found.
     """
     place = layout(folded)
     budget = config.budget
-    problem = first_problem(config, folded, importance, cost_model, code)
+    problem = first_problem(config, folded, importance, cost_model, code, sensitivity)
     problem = corrected_problem(problem, factors or {})
-    settings = config.schedule
     for rounds in range(1, MOST_ROUNDS + 1):
-        found = solve(problem, settings.solver, settings.gap, settings.time_limit_s)
-        planned = planned_sram(folded, place, found) + budget.stack
-        if budget.sram is None or planned <= budget.sram:
-            return problem, found, rounds
+        found = _best_schedules(problem, config, progress)
+        planned = [planned_sram(folded, place, each) + budget.stack for each in found]
+        fitting = [
+            each
+            for each, size in zip(found, planned, strict=True)
+            if budget.sram is None or size <= budget.sram
+        ]
+        if fitting:
+            return Candidates(problem, tuple(fitting), rounds)
         limit = problem.budgets.sram
-        assert limit is not None
-        excess = planned - budget.sram
+        assert limit is not None and budget.sram is not None
+        excess = planned[0] - budget.sram
         problem = replace(problem, budgets=replace(problem.budgets, sram=limit - excess))
     raise InfeasibleError(
         f"no schedule found in {MOST_ROUNDS} rounds whose memory plan fits sram={budget.sram} B; "
-        f"the last one needs {planned} B"
+        f"the last one needs {planned[0]} B"
     )
+
+
+def _best_schedules(
+    problem: Problem, config: Config, progress: Callable[[int, int], None] | None
+) -> list[Schedule]:
+    settings = config.schedule
+    if settings.pool == 1 or not get_solver(settings.solver).pool:
+        return [solve(problem, settings.solver, settings.gap, settings.time_limit_s)]
+    most = len(problem.groups) + len(problem.layers)
+    found = pool(
+        problem,
+        settings.pool,
+        min(settings.pool_differ, most),
+        settings.solver,
+        settings.gap,
+        settings.time_limit_s,
+        progress,
+    ).schedules
+    slowest = found[0].objective * (1 + settings.pool_slack)
+    return [each for each in found if each.objective <= slowest]
+
+
+def measures_sensitivity(config: Config) -> bool:
+    """Whether a run under these settings measures its own sensitivity."""
+    settings = config.schedule
+    return LOSS_MODELS.get(settings.loss_model) is not None and settings.sensitivity is None
 
 
 def first_problem(
@@ -72,15 +122,20 @@ def first_problem(
     importance: Importance,
     cost_model: CostModel,
     code: CodeSize,
+    sensitivity: Sensitivity | None = None,
 ) -> Problem:
     """The problem as the settings state it, before any row is tightened.
+
+    Args:
+        sensitivity: the run's own; `schedule.sensitivity` names another.
 
     Raises:
         ConfigError: an unknown loss model, or one without the sensitivity table it needs.
         DtmmError: as `formulate`.
     """
     budget, settings, grid = config.budget, config.schedule, levels(config)
-    table = None if settings.sensitivity is None else Sensitivity.load(Path(settings.sensitivity))
+    if settings.sensitivity is not None:
+        sensitivity = Sensitivity.load(Path(settings.sensitivity))
     return formulate(
         folded,
         importance,
@@ -89,9 +144,9 @@ def first_problem(
         Budgets(flash=budget.flash, sram=budget.sram, loss=budget.max_loss),
         grid,
         code.kernels,
-        fixed_flash=code.fixed(len(folded.ops), _possible_kernels(folded, grid)),
+        fixed_flash=code.fixed(len(folded.ops), possible_kernels(folded, grid)),
         fixed_sram=budget.stack,
-        loss_model=loss_model(settings.loss_model, table),
+        loss_model=loss_model(settings.loss_model, sensitivity),
     )
 
 
@@ -105,7 +160,8 @@ def corrected_problem(problem: Problem, factors: Mapping[str, float]) -> Problem
     return replace(problem, layers=tuple(layers))
 
 
-def _possible_kernels(folded: Network, grid: Levels) -> set[str]:
+def possible_kernels(folded: Network, grid: Levels) -> set[str]:
+    """Ids of the kernels that some choice uses for a convolution."""
     return {kernel for conv in choices(folded, grid).convs.values() for kernel in conv.kernels}
 
 
@@ -114,7 +170,7 @@ def levels(config: Config) -> Levels:
     grid = config.table
     return Levels(
         grid.channel_levels,
-        grid.filterlet_levels,
+        1 if config.prune.mode == "structured" else grid.filterlet_levels,
         minimum=grid.minimum_channels,
         multiple=grid.channel_multiple,
         pinned=tuple(name.strip() for name in (grid.pinned or "").split(",") if name.strip()),

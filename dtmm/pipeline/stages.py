@@ -1,9 +1,21 @@
-"""The stages of a run, in order: each is one arrow of the architecture's picture."""
+"""The stages of a run, in order: each is one arrow of the architecture's picture.
+
+Two paths lead from the trained network to the pruned one: the scheduler's, and that of a pruning
+mode with a rule of its own. From there on they are the same.
+"""
 
 from __future__ import annotations
 
+from dtmm.config import Config
+from dtmm.errors import ConfigError
 from dtmm.pipeline import device_stages, prune_stages
 from dtmm.pipeline.engine import Stage
+from dtmm.pipeline.scheduling import SCHEDULED_MODES, measures_sensitivity
+
+
+def _scheduled(config: Config) -> bool:
+    return config.prune.mode in SCHEDULED_MODES
+
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -21,6 +33,16 @@ STAGES: tuple[Stage, ...] = (
         sections=("data", "importance"),
         outputs=("importance.dtmm",),
         function=prune_stages.importance,
+        needed=_scheduled,
+    ),
+    Stage(
+        name="sensitivity",
+        title="measure what pruning each layer alone costs",
+        reads=("network.dtmm", "importance.dtmm"),
+        sections=("data", "table", "sensitivity"),
+        outputs=("sensitivity.csv",),
+        function=prune_stages.sensitivity,
+        needed=lambda config: _scheduled(config) and measures_sensitivity(config),
     ),
     Stage(
         name="profile",
@@ -31,21 +53,46 @@ STAGES: tuple[Stage, ...] = (
         function=device_stages.profile,
         files=("table.cost_model",),
         runtime=True,
+        needed=_scheduled,
     ),
     Stage(
         name="schedule",
         title="choose every layer's filters and filterlets",
-        reads=("network.dtmm", "importance.dtmm", "latency.csv", "code_size.csv"),
-        sections=("table", "budget", "schedule"),
-        outputs=("problem.dtmm", "schedule.dtmm", "selection.dtmm", "layers.csv"),
+        reads=(
+            "network.dtmm",
+            "importance.dtmm",
+            "sensitivity.csv",
+            "latency.csv",
+            "code_size.csv",
+        ),
+        sections=("data", "prune", "table", "budget", "schedule"),
+        outputs=(
+            "problem.dtmm",
+            "schedule.dtmm",
+            "selection.dtmm",
+            "layers.csv",
+            "pool.csv",
+            "pruned.dtmm",
+        ),
         function=prune_stages.schedule,
         files=("schedule.sensitivity",),
         runtime=True,
+        needed=_scheduled,
+    ),
+    Stage(
+        name="prune",
+        title="prune by the rule of prune.mode",
+        reads=("network.dtmm",),
+        sections=("data", "prune", "budget"),
+        outputs=("pruned.dtmm",),
+        function=prune_stages.prune,
+        runtime=True,
+        needed=lambda config: not _scheduled(config),
     ),
     Stage(
         name="finetune",
-        title="remove what the schedule drops and fine-tune what stays",
-        reads=("network.dtmm", "selection.dtmm"),
+        title="fine-tune what pruning left",
+        reads=("network.dtmm", "pruned.dtmm"),
         sections=("data", "finetune"),
         outputs=("tuned.dtmm",),
         function=prune_stages.finetune,
@@ -66,7 +113,7 @@ STAGES: tuple[Stage, ...] = (
             "tuned.dtmm",
             "dense_int8.dtmm",
             "pruned_int8.dtmm",
-            "schedule.dtmm",
+            "pruned.dtmm",
         ),
         sections=("deploy",),
         outputs=("dense_deployment.dtmm", "deployment.dtmm", "dense_project", "project"),
@@ -77,7 +124,7 @@ STAGES: tuple[Stage, ...] = (
         name="export",
         title="write .tflite files and run them in other people's interpreters",
         reads=("pruned_int8.dtmm", "schedule.dtmm"),
-        sections=("model", "data"),
+        sections=("model", "data", "prune"),
         outputs=("tflite",),
         function=device_stages.export,
         runtime=True,
@@ -105,6 +152,7 @@ STAGES: tuple[Stage, ...] = (
             "latency.csv",
             "layers.csv",
             "schedule.dtmm",
+            "pool.csv",
             "deployment.dtmm",
             "dense_measurement.dtmm",
             "measurement.dtmm",
@@ -112,8 +160,31 @@ STAGES: tuple[Stage, ...] = (
             "tflite",
             "memory.json",
         ),
-        sections=("run", "model", "data", "table", "budget", "device"),
+        sections=("run", "model", "data", "prune", "table", "budget", "device"),
         outputs=("report.json", "report.html"),
         function=device_stages.report,
     ),
 )
+"""Of both paths; what a stage reads and nobody on its path writes, it does without."""
+
+SCHEDULER_PATH = ("importance", "sensitivity", "profile", "schedule")
+OWN_RULE_PATH = ("prune",)
+"""Stages that are on one path alone."""
+
+
+def stages(config: Config) -> tuple[Stage, ...]:
+    """The stages of a run with these settings.
+
+    Raises:
+        ConfigError: unknown `prune.mode`.
+    """
+    mode = config.prune.mode
+    absent: tuple[str, ...] = OWN_RULE_PATH
+    if not _scheduled(config):
+        from dtmm.pruning.modes import OWN_RULE
+
+        if mode not in OWN_RULE:
+            known = ", ".join((*SCHEDULED_MODES, *OWN_RULE))
+            raise ConfigError(f"unknown pruning mode prune.mode={mode}; known: {known}")
+        absent = SCHEDULER_PATH
+    return tuple(stage for stage in STAGES if stage.name not in absent)

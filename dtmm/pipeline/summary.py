@@ -14,8 +14,10 @@ from dtmm.network.ir import Network
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 from dtmm.pipeline.remeasure import LIMIT, load_checks
+from dtmm.pipeline.scheduling import SCHEDULED_MODES
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
+from dtmm.table import read_table
 
 
 def stage_summary(context: Context, stage: str) -> dict[str, Any]:
@@ -35,8 +37,8 @@ def build_report(context: Context) -> dict[str, Any]:
     dense = files.load(context, "dense_measurement.dtmm", Measurement)
     ours = files.load(context, "measurement.dtmm", Measurement)
     deployment = files.load(context, "deployment.dtmm", Deployment)
-    found = files.load(context, "schedule.dtmm", Schedule)
-    table = LatencyTable.load(context.folder.file("latency.csv"))
+    scheduled = config.prune.mode in SCHEDULED_MODES
+    table = LatencyTable.load(context.folder.file("latency.csv")) if scheduled else None
     evaluation = json.loads(context.folder.file("evaluation.json").read_text())
     dataset = context.source.dataset
     return {
@@ -49,18 +51,18 @@ def build_report(context: Context) -> dict[str, Any]:
         "dense": _system(dense, evaluation["dense"]["accuracy"], config.device.clock_mhz),
         "dtmm": _system(ours, evaluation["dtmm"]["accuracy"], config.device.clock_mhz),
         "bit_exact": all(system["bit_exact"] for system in evaluation.values()),
-        "schedule": _schedule(context, found, ours),
-        "layers": _layers(context, found),
-        "table_check": _table_check(context, ours),
-        "memory": {
-            "steps": _memory(deployment),
-            **json.loads(context.folder.file("memory.json").read_text()),
-        },
+        "mode": config.prune.mode,
+        "schedule": _schedule(context, ours) if scheduled else None,
+        "pool": _pool(context) if scheduled else None,
+        "table_check": _table_check(context, ours) if scheduled else None,
+        "layers": (layers := _layers(context, deployment.kernels)),
+        "dead_filters": sum(layer["dead_filters"] for layer in layers),
+        "memory": {"steps": _memory(deployment), **_memory_check(context, scheduled)},
         "provenance": {
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
             "dataset_sha256": dataset.hash,
-            "latency_table": _table_words(table),
+            "latency_table": None if table is None else _table_words(table),
             "counted_images": ours.counted_images,
         },
         "stage_seconds": {
@@ -90,7 +92,8 @@ def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[st
     }
 
 
-def _schedule(context: Context, found: Schedule, measured: Measurement) -> dict[str, Any]:
+def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
+    found = files.load(context, "schedule.dtmm", Schedule)
     budget = context.config.budget
     return {
         "objective": found.objective,
@@ -148,13 +151,33 @@ def _table_check(context: Context, measured: Measurement) -> dict[str, Any] | No
     }
 
 
-def _layers(context: Context, found: Schedule) -> list[dict[str, Any]]:
+def _memory_check(context: Context, scheduled: bool) -> dict[str, Any]:
+    """Flash and SRAM as scheduled, planned and measured; nothing to compare without a schedule."""
+    if not scheduled:
+        return {"parts": [], "sentences": []}
+    found: dict[str, Any] = json.loads(context.folder.file("memory.json").read_text())
+    return found
+
+
+def _pool(context: Context) -> dict[str, Any]:
+    """The candidates, best first, and the number (from 1) of the one that was taken."""
+    ranking, provenance = read_table(context.folder.file("pool.csv"))
+    taken = int(ranking["taken"].to_numpy().argmax())
+    return {
+        "taken": taken + 1,
+        "measured_loss": float(ranking["measured_loss"][taken]),
+        "images": int(provenance["images"]),
+        "schedules": json.loads(ranking.to_json(orient="records")),
+    }
+
+
+def _layers(context: Context, kernels: Mapping[str, str]) -> list[dict[str, Any]]:
     before = files.load(context, "network.dtmm", Network)
     after = files.load(context, "tuned.dtmm", Network)
     return [
         {
             "name": counts.name,
-            "kernel": found.kernels[counts.name],
+            "kernel": kernels[counts.name],
             "channels": counts.original_channels,
             "channels_kept": counts.channels,
             "filterlets": counts.original_filterlets,

@@ -32,6 +32,7 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
     module = build_model(config.model.name, dataset)
     loop = LoopConfig(
         epochs=settings.epochs,
+        images_per_epoch=settings.images_per_epoch,
         batch=settings.batch,
         lr=settings.lr,
         weight_decay=settings.weight_decay,
@@ -47,6 +48,8 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         f"train.epochs={settings.epochs} train.batch={settings.batch} train.lr={settings.lr:g} "
         f"train.weight_decay={settings.weight_decay:g} train.seed={settings.seed}"
     )
+    if settings.images_per_epoch is not None:
+        command += f" train.images_per_epoch={settings.images_per_epoch}"
     metadata = {
         "model": config.model.name,
         "dataset": config.data.name,

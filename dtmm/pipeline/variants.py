@@ -11,7 +11,8 @@ from dtmm.latency.base import CostModel
 from dtmm.latency.code_size import CodeSize
 from dtmm.network.fold import fold
 from dtmm.network.ir import Network
-from dtmm.pipeline.scheduling import first_problem
+from dtmm.pipeline.scheduling import first_problem, measures_sensitivity
+from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler import Problem
 
@@ -26,12 +27,22 @@ def run_problem(folder: Path, cost_model: CostModel) -> Problem:
         MeasurementError: the cost model has no answer for a choice of the run.
     """
     for name in READS:
-        if not (folder / name).is_file():
-            raise ConfigError(f"{folder}: no {name} in this run; `dtmm schedule` writes it")
+        _require(folder, name)
+    config = load_config(folder / "config.yaml")
+    sensitivity = None
+    if measures_sensitivity(config):
+        _require(folder, "sensitivity.csv")
+        sensitivity = Sensitivity.load(folder / "sensitivity.csv")
     return first_problem(
-        load_config(folder / "config.yaml"),
+        config,
         fold(artifact.load(folder / "network.dtmm", Network)),
         artifact.load(folder / "importance.dtmm", Importance),
         cost_model,
         CodeSize.load(folder / "code_size.csv"),
+        sensitivity,
     )
+
+
+def _require(folder: Path, name: str) -> None:
+    if not (folder / name).is_file():
+        raise ConfigError(f"{folder}: no {name} in this run; `dtmm schedule` writes it")

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from dtmm.errors import DtmmError
 from dtmm.network import ir
 from dtmm.network.groups import ChannelGroup, channel_groups, whole_masks
 from dtmm.planning.nouns import Selection
@@ -39,6 +40,24 @@ def pack(network: QuantizedNetwork) -> QuantizedNetwork:
         if smaller is None:
             return network
         network = smaller
+
+
+def require_equal_bytes(
+    network: QuantizedNetwork, packed: QuantizedNetwork, images: int = 2, seed: int = 0
+) -> None:
+    """Compare every output byte of both on random images, by the integer reference.
+
+    Raises:
+        DtmmError: any differs.
+    """
+    shape = network.tensors[network.inputs[0]].shape[1:]
+    codes = np.random.default_rng(seed).integers(-128, 128, (images, *shape)).astype(np.int8)
+    expected, found = run(network, codes), run(packed, codes)
+    if not np.array_equal(expected, found):
+        raise DtmmError(
+            f"leaving dead channels out of the network changes {int((expected != found).sum())} of "
+            f"{expected.size} output bytes, expected none"
+        )
 
 
 def _pack_once(network: QuantizedNetwork) -> QuantizedNetwork | None:

@@ -1,4 +1,5 @@
-"""Importance criteria by name. A new criterion is one file and one line here."""
+"""Importance criteria by name. A new criterion is one file and one line here, and keeps what
+`dtmm.testing.criteria` checks."""
 
 from __future__ import annotations
 
@@ -8,21 +9,31 @@ from dtmm.config import ImportanceConfig
 from dtmm.data.dataset import Dataset
 from dtmm.errors import ConfigError
 from dtmm.network.ir import Network
+from dtmm.pruning.bn_scale import bn_scale
+from dtmm.pruning.chip import chip
 from dtmm.pruning.fisher import fisher
 from dtmm.pruning.importance import Importance
-from dtmm.pruning.magnitude import magnitude
+from dtmm.pruning.l1 import l1
+from dtmm.pruning.l2 import l2
+from dtmm.pruning.random_scores import random
 from dtmm.pruning.taylor import taylor
 from dtmm.pruning.taylor_squared import taylor_squared
+from dtmm.pruning.taylor_weights import taylor_weights
 from dtmm.training.batches import Batch, training_batches
 
 Criterion = Callable[[Network, Iterable[Batch]], Importance]
 """Scores of all units from training batches; BN statistics frozen, the network unchanged."""
 
 CRITERIA: Mapping[str, Criterion] = {
+    "bn_scale": bn_scale,
+    "chip": chip,
     "fisher": fisher,
-    "magnitude": magnitude,
+    "l1": l1,
+    "l2": l2,
+    "random": random,
     "taylor": taylor,
     "taylor_squared": taylor_squared,
+    "taylor_weights": taylor_weights,
 }
 
 

@@ -1,4 +1,10 @@
-"""First-order Taylor importance, as in the DTMM paper: |sum of w * dL/dw| per unit."""
+"""First-order Taylor importance: |sum of w * dL/dw| per unit.
+
+The DTMM paper estimates what pruning does to the loss by a Taylor expansion of it (of its eight
+equations the public summaries show none, so none can be cited by number); cut after the first term,
+removing a unit changes the loss by minus the sum of w * dL/dw. The authors' code sums absolute
+values per weight instead, which cannot cancel: `taylor_weights`.
+"""
 
 from __future__ import annotations
 

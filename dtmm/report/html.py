@@ -9,7 +9,13 @@ from typing import Any
 import jinja2
 
 from dtmm.report import plots
-from dtmm.report.rows import comparison_rows, cycle_model, layer_rows, schedule_line
+from dtmm.report.rows import (
+    comparison_rows,
+    cycle_model,
+    layer_rows,
+    pool_line,
+    schedule_line,
+)
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -28,6 +34,7 @@ def render(report: Mapping[str, Any]) -> str:
         comparison=comparison_rows(report),
         layers=layer_rows(report),
         schedule=schedule_line(report),
+        pool=pool_line(report),
         cycle_model=cycle_model(report),
         figures=figures,
     )

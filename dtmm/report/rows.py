@@ -70,14 +70,35 @@ def layer_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]
 
 
 def schedule_line(report: Mapping[str, Any]) -> str:
-    """One sentence on how the schedule was found and how good it provably is."""
+    """One sentence on how the schedule was found and how good it provably is; or on the mode that
+    had none."""
     schedule = report["schedule"]
+    if schedule is None:
+        return f"pruned by the rule of prune.mode={report['mode']}, without a schedule"
     return (
         f"schedule: {schedule['objective']:,.0f} cycles ({cycle_model(report)}) predicted, "
         f"bound {schedule['bound']:,.0f}, gap {100 * schedule['gap']:.4f} % ({schedule['status']}, "
         f"{schedule['solver']}, {schedule['seconds']:.1f} s), "
         f"estimated loss {schedule['loss']:.4f} nats"
     )
+
+
+def pool_line(report: Mapping[str, Any]) -> str:
+    """One sentence on the candidates and which of them was taken, and on dead filters (on
+    these alone where a mode has no candidates)."""
+    pool, dead = report["pool"], report["dead_filters"]
+    filters = f"{dead} dead filter{'' if dead == 1 else 's'}"
+    if pool is None:
+        return filters
+    losses = [each["measured_loss"] for each in pool["schedules"]]
+    line = (
+        f"pool: schedule {pool['taken']} of {len(losses)} taken by its loss on {pool['images']} "
+        f"training images after batch normalization is re-estimated, {pool['measured_loss']:.3f} "
+        f"nats"
+    )
+    if len(losses) > 1:
+        line += f" (all: {min(losses):.3f} to {max(losses):.3f})"
+    return f"{line}; {filters}"
 
 
 def _count(name: str, dense: float, ours: float) -> tuple[str, str, str, str]:

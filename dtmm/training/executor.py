@@ -108,12 +108,27 @@ class Executor(nn.Module):
                 removal, and its gradient is the first-order term of that removal.
             watch: called with every tensor as it is computed.
         """
-        if gates is not None:
-            gates = self._with_virtual(gates)
         values = {self.network.inputs[0]: x}
         if watch is not None:
             watch(self.network.inputs[0], x)
-        for i, (op, operator) in enumerate(zip(self.network.ops, self.operators, strict=True)):
+        self.advance(values, 0, len(self.operators), gates, watch)
+        return values[self.network.outputs[0]]
+
+    def advance(
+        self,
+        values: dict[str, Tensor],
+        first: int,
+        last: int,
+        gates: Mapping[str, Tensor] | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        """Runs operators `first` to `last` - 1 on `values`, the tensors by name that are alive
+        before the first of them; afterwards it holds those alive after the last. Tensors are
+        replaced, never changed, so that a copy of the dict is a place to start from again."""
+        if gates is not None:
+            gates = self._with_virtual(gates)
+        for i in range(first, last):
+            op, operator = self.network.ops[i], self.operators[i]
             inputs = [values[name] for name in ir.op_inputs(op)]
             if gates is not None and isinstance(op, ir.Conv2D | ir.FullyConnected):
                 inputs = [self._gated(op.input, inputs[0], gates)]
@@ -123,7 +138,6 @@ class Executor(nn.Module):
             for name in ir.op_inputs(op):
                 if self._last_use.get(name) == i:
                     values.pop(name, None)
-        return values[self.network.outputs[0]]
 
     def _with_virtual(self, gates: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Also the gates of concatenations; segments without a gate have one of ones."""

@@ -37,9 +37,10 @@ def test_every_size_follows_from_the_counts(results: Path) -> None:
     table, provenance = read_table(results / "storage_overhead.csv")
     assert {"commit", "weights"} <= provenance.keys()
     assert set(table["format"]) == {
-        *("fwcs_stored", "fwcs_prepared", "authors", "csr", "csr_delta", "dense")
+        *("fwcs_stored", "fwcs_prepared", "authors", "csr", "csr_delta", "dense"),
+        *("csr_vectors", "fkw"),
     }
-    for row in table.to_dict("records"):
+    for row in table[~table["format"].isin(["csr_vectors", "fkw"])].to_dict("records"):
         positions, filters = row["kh"] * row["kw"], row["out_channels"]
         kept = row["filterlets_kept"]
         assert kept == filters * positions - round(
@@ -65,6 +66,24 @@ def test_every_size_follows_from_the_counts(results: Path) -> None:
         assert abs(row["bits_per_position"] - bits) < 1e-4
         in_sram = 12 * filters + prepared if row["format"] == "fwcs_stored" else 0
         assert row["expanded_bytes"] == in_sram
+
+
+def test_rivals_keep_as_many_weights(results: Path) -> None:
+    """CSR in vectors of 16 with 18 bytes of index each; FKW in fours with 2, and no 1x1 kernels."""
+    table, _ = read_table(results / "storage_overhead.csv")
+    for row in table[table["format"] == "csr_vectors"].to_dict("records"):
+        positions = row["out_channels"] * row["kh"] * row["kw"]
+        kept = positions - round(positions * row["removed_percent"] / 100)
+        vectors = row["weight_bytes"] // 16
+        assert row["kept_bytes"] == kept * row["in_channels"] <= row["weight_bytes"]
+        assert row["index_bytes"] == 18 * (vectors + 1) + 2 * row["out_channels"]
+    fkw = table[table["format"] == "fkw"]
+    assert (fkw["kh"] == 3).all()
+    assert (fkw["removed_percent"] == 90).all()
+    for row in fkw.to_dict("records"):
+        kernels = row["kept_bytes"] // 4
+        assert row["weight_bytes"] == row["kept_bytes"] == 4 * kernels
+        assert row["index_bytes"] == 2 * (1 + 2 * 8 + row["out_channels"] + kernels + 4)
 
 
 def test_two_bits_per_filterlet_position(results: Path) -> None:

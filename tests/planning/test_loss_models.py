@@ -50,6 +50,13 @@ def test_measured_curves_are_interpolated(options: Choices) -> None:
     )
 
 
+def test_joint_losses_are_powers_of_the_curves(options: Choices) -> None:
+    tables = loss_model("joint", _sensitivity())(options, IMPORTANCE)
+    np.testing.assert_allclose(tables.groups["g"], np.array([0, 0.4, 0.9]) ** 0.7)
+    expected = np.array([[0, 0.1, 0.3], [0, 0.1, 0.3], [0, 0, 0.3]]) ** 0.7
+    np.testing.assert_allclose(tables.convs["conv"], expected)
+
+
 def test_noise_is_removed_from_curves() -> None:
     curve = Curve(10, np.array([2, 4, 6, 8]), np.array([0.5, 0.1, 0.2, -0.05]))
     found = curve.at("x", np.array([0.2, 0.4, 0.6, 0.8, 0.9, 1.0]))

@@ -87,7 +87,7 @@ def test_is_deterministic(digits, dense):
 
 
 def test_no_epochs_only_reestimates(digits, dense):
-    pruned = prune(dense, digits, "magnitude")
+    pruned = prune(dense, digits, "l2")
     tuned = finetune(pruned, digits, dataclasses.replace(CONFIG, epochs=0))
     expected = reestimate_batch_norm(reestimate_batch_norm(pruned, digits), digits)
     for key, values in tuned.params.items():
@@ -120,7 +120,7 @@ def test_importance_is_seeded_and_named(digits, dense):
     np.testing.assert_array_equal(first.channels["a1"], again.channels["a1"])
     assert not np.array_equal(first.channels["a1"], other.channels["a1"])
     assert calls == [(1, 3), (2, 3), (3, 3)] and first.images == 48
-    with pytest.raises(ConfigError, match="criterion 'luck'; known: fisher, magnitude"):
+    with pytest.raises(ConfigError, match="criterion 'luck'; known: bn_scale, chip, fisher, l1"):
         estimate_importance(dense, digits, dataclasses.replace(config, criterion="luck"))
 
 

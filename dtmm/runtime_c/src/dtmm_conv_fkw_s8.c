@@ -131,8 +131,8 @@ static void add_kernels(const dtmm_tile_job *job, const fkw_index *index, const 
 typedef struct {
   dtmm_tile_job tile; /* first, so that a pointer to it is one to this */
   fkw_index index;
-  int32_t offsets[9]; /* of the window's positions, in bytes */
-  int8_t *packed;     /* [DTMM_TILE][patterns][in_stride][TAPS] */
+  int32_t taps[MOST_PATTERNS * TAPS]; /* of every pattern, in bytes from the window's first pixel */
+  int8_t *packed;                     /* [DTMM_TILE][patterns][in_stride][TAPS] */
 } fkw_job;
 
 static void tile_of_kernels(const dtmm_tile_job *tile, const int8_t *in, int8_t *out) {
@@ -143,10 +143,9 @@ static void tile_of_kernels(const dtmm_tile_job *tile, const int8_t *in, int8_t 
   DTMM_NO_UNROLL
   for (int32_t i = 0; i < DTMM_TILE; ++i) {
     const int8_t *x = in + tile->in_pixel[i], *end = words + pixel_bytes;
-    const uint8_t *p = job->index.positions;
-    for (; words != end; words += TAPS * channels, p += TAPS) {
-      const int32_t *o = job->offsets;
-      pack_pattern(x + o[p[0]], x + o[p[1]], x + o[p[2]], x + o[p[3]], channels, words);
+    const int32_t *tap = job->taps;
+    for (; words != end; words += TAPS * channels, tap += TAPS) {
+      pack_pattern(x + tap[0], x + tap[1], x + tap[2], x + tap[3], channels, words);
     }
   }
   add_kernels(tile, &job->index, job->packed, pixel_bytes, out);
@@ -186,7 +185,10 @@ dtmm_status dtmm_conv_fkw_s8(const dtmm_conv_params *conv, const dtmm_conv_weigh
                           .output = conv->output},
                  .index = read_index(weights->stream, weights->out_channels),
                  .packed = scratch};
-  for (int32_t p = 0; p < 9; ++p) job.offsets[p] = dtmm_window_offset(conv, in, p / 3, p % 3);
+  for (int32_t i = 0; i < job.index.patterns * TAPS; ++i) {
+    const int32_t position = job.index.positions[i];
+    job.taps[i] = dtmm_window_offset(conv, in, position / 3, position % 3);
+  }
   dtmm_walk_tiles(conv, in, out, &job.tile, tile_of_kernels, tile_of_kernels);
   dtmm_fill_halo(out, conv->output.zero_point);
   return DTMM_OK;

@@ -1,0 +1,45 @@
+"""The training that some modes do before they prune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from dtmm.config import PruneConfig
+from dtmm.data import Dataset
+from dtmm.pruning.modes.base import Progress
+from dtmm.training.executor import Executor
+from dtmm.training.loop import LoopConfig, Loss, cross_entropy, train
+
+
+def train_with_penalty(
+    executor: Executor,
+    dataset: Dataset,
+    config: PruneConfig,
+    penalty: Callable[[], torch.Tensor],
+    after_epoch: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train in place on cross-entropy plus `penalty()`; `after_epoch` gets the epoch's number."""
+    plain = cross_entropy()
+
+    def loss(images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return plain(images, logits, labels) + penalty()
+
+    regular: Loss = loss
+    loop = LoopConfig(
+        epochs=config.epochs,
+        images_per_epoch=config.images_per_epoch,
+        batch=config.batch,
+        lr=config.lr,
+        flip=dataset.mirror,
+        seed=config.seed,
+    )
+
+    def ended(epoch: int, _: float, __: nn.Module) -> None:
+        if after_epoch is not None:
+            after_epoch(epoch)
+
+    train(executor, dataset, loop, regular, None, ended, progress)

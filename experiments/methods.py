@@ -1,0 +1,278 @@
+"""One cell of the comparison: a network pruned by one method to one size, tuned, in int8, measured.
+
+Every method gets the same trained network, the same fine-tuning and the same flash budget, which is
+a share of the dense int8 network's flash, code included. Modes with a rule of their own get the
+budget less the dense network's code for their weights, index and parameters; the scheduler counts
+the code of the kernels that it chooses. What a cell reports is read off the ELF.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtmm.config import Count, FinetuneConfig, ImportanceConfig, PruneConfig, SensitivityConfig
+from dtmm.data import Dataset, load_dataset
+from dtmm.deploy import HostModel, plan, run_on_device
+from dtmm.errors import InfeasibleError, MeasurementError
+from dtmm.latency.code_size import measure_code_size
+from dtmm.latency.measure import measure_points
+from dtmm.latency.table import LatencyTable
+from dtmm.models import build_model, load_checkpoint, shipped_checkpoint
+from dtmm.network.fold import fold
+from dtmm.network.ir import Network
+from dtmm.pipeline.reranking import rerank
+from dtmm.pipeline.scheduling import possible_kernels
+from dtmm.pipeline.source import capture
+from dtmm.planning import Levels, formulate, layout, required_points, select
+from dtmm.planning.loss import LossModel
+from dtmm.planning.loss_models import loss_model
+from dtmm.pruning.importance import Importance
+from dtmm.pruning.modes import OWN_RULE, Pruned
+from dtmm.pruning.modes.chip import BATCH, BATCHES
+from dtmm.pruning.registry import estimate_importance
+from dtmm.pruning.removal import remove
+from dtmm.pruning.sensitivity_measure import measure_sensitivity
+from dtmm.quantization import quantize, quantize_input
+from dtmm.quantization import run as run_reference
+from dtmm.scheduler import Budgets, Objective, Problem, Schedule, solve
+from dtmm.scheduler.pool import pool
+from dtmm.training.calibrate import activation_ranges
+from dtmm.training.finetune import finetune
+from dtmm.training.masks import filterlet_masks
+
+LEVELS = Levels(channels=5, filterlets=4)
+FILTERS_ONLY = dataclasses.replace(LEVELS, filterlets=1)
+CALIBRATION_IMAGES = 512
+JUDGED_IMAGES = 1024
+"""Training images on which schedules are compared before fine-tuning."""
+COMPARED_IMAGES = 2
+"""Test images whose output bytes on the device are compared with the integer reference's."""
+STACK = 1024
+LOSS_SLACK = 1.1
+"""Latency is minimised among schedules within so many times the least estimated loss."""
+POOL, DIFFER = 6, 2
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A method whose layers the integer program decides.
+
+    Attributes:
+        criterion: of `dtmm.pruning.registry`. levels: what may be chosen.
+        measured: estimates the loss from measured curves (`joint`) and takes the best of a pool of
+            schedules by its measured loss; else the sum of scores, and the optimum.
+    """
+
+    criterion: str
+    levels: Levels = LEVELS
+    measured: bool = False
+
+
+METHODS: Mapping[str, Scheduled | str] = {
+    "chip": "chip",
+    "chip_scheduled": Scheduled("chip", FILTERS_ONLY),
+    "patdnn": "patdnn",
+    "stripe": "filterlets",
+    "unstructured": "unstructured",
+    "dtmm_paper": Scheduled("taylor"),
+    "dtmm": Scheduled("taylor_squared", measured=True),
+}
+"""By name: a scheduled method, or the pruning mode of the name."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trained network and its data."""
+
+    name: str
+    model: str
+    work: Path
+    dataset: Dataset
+    network: Network
+
+    @functools.cached_property
+    def table(self) -> LatencyTable:
+        """Cycles of everything that the scheduler may choose, measured once and kept."""
+        folded = fold(self.network)
+        points = required_points(folded, layout(folded), LEVELS)
+        kept = self.work / f"{self.model}_{self.name}_latency.csv"
+        if kept.is_file():
+            table = LatencyTable.load(kept)
+            if table.costs.keys() >= set(points):
+                return table
+        table = measure_points(points, kept.with_suffix(".jsonl"))
+        table.save(kept)
+        return table
+
+
+@functools.cache
+def load_task(name: str, model: str, work: str) -> Task:
+    """The task of a dataset and a model with a shipped checkpoint, or one in `work`."""
+    dataset = load_dataset(name)
+    module = build_model(model, dataset)
+    checkpoint = shipped_checkpoint(model, name)
+    if not checkpoint.is_file():
+        checkpoint = Path(work) / checkpoint.name
+    load_checkpoint(checkpoint, module)
+    return Task(name, model, Path(work), dataset, capture(module, dataset, model))
+
+
+def cell(
+    task: str,
+    model: str,
+    method: str,
+    share: float,
+    seed: int,
+    work: str,
+    tuning: Mapping[str, Any],
+    test_images: int,
+    flash: int = 0,
+    code: int = 0,
+) -> dict[str, Any]:
+    """A method's network: accuracy in int8, flash, SRAM and cycles, as JSON values.
+
+    Args:
+        method: of METHODS, or "dense", which is not pruned and not tuned.
+        share: of the dense network's flash, to name the cell.
+        work: folder of what cells of one task share.
+        tuning: epochs, images_per_epoch, lr, batch: of fine-tuning, and of the training that some
+            modes do before (in addition).
+        test_images: the first so many.
+        flash: budget in bytes. code: the dense network's bytes of code.
+
+    Returns:
+        "status": "measured", or "infeasible" and "reason"; the numbers; "right": base64 of a bit
+        per test image.
+    """
+    known = load_task(task, model, work)
+    pruned = Pruned(known.network)
+    if method != "dense":
+        try:
+            pruned = prune(known, method, flash, code, seed, tuning)
+        except InfeasibleError as error:
+            return {"status": "infeasible", "reason": str(error)}
+        settings = FinetuneConfig(**tuning, seed=seed)
+        masks = {**filterlet_masks(pruned.network), **pruned.masks}
+        tuned = finetune(pruned.network, known.dataset, settings, known.network, masks=masks)
+        pruned = dataclasses.replace(pruned, network=tuned)
+    return {"status": "measured", **measure(known, pruned, test_images)}
+
+
+def prune(
+    task: Task, method: str, flash: int, code: int, seed: int, tuning: Mapping[str, Any]
+) -> Pruned:
+    """The network within `flash` bytes by a method, not yet tuned."""
+    how = METHODS[method]
+    if isinstance(how, Scheduled):
+        found = schedule(task, how, flash)
+        selection = select(task.network, _importance(task, how.criterion), found)
+        return Pruned(remove(task.network, selection), found.kernels)
+    before = {key: tuning[key] for key in ("epochs", "images_per_epoch", "batch")}
+    settings = PruneConfig(**before, seed=seed)
+    return OWN_RULE[how](task.network, task.dataset, flash - code, settings)
+
+
+def schedule(task: Task, how: Scheduled, flash: int) -> Schedule:
+    """The fastest schedule of nearly the least loss that fits."""
+    problem = formulate_task(task, how, flash)
+    least = solve(dataclasses.replace(problem, objective=Objective.only("loss")))
+    limit = LOSS_SLACK * least.loss
+    fast = dataclasses.replace(problem, budgets=dataclasses.replace(problem.budgets, loss=limit))
+    if not how.measured:
+        return solve(fast)
+    candidates = (least, *pool(fast, POOL, DIFFER).schedules)
+    store = task.work / f"{task.model}_{task.name}_pool.jsonl"
+    scores = _importance(task, how.criterion)
+    ranking = rerank(task.network, scores, candidates, task.dataset, JUDGED_IMAGES, store)
+    return candidates[int(ranking["taken"].to_numpy().argmax())]
+
+
+def formulate_task(task: Task, how: Scheduled, flash: int) -> Problem:
+    """The problem of a task within `flash` bytes."""
+    folded = fold(task.network)
+    code = _code_size()
+    return formulate(
+        folded,
+        _importance(task, how.criterion),
+        task.table,
+        layout(folded),
+        Budgets(flash=flash),
+        how.levels,
+        code.kernels,
+        fixed_flash=code.fixed(len(folded.ops), possible_kernels(folded, how.levels)),
+        fixed_sram=STACK,
+        loss_model=_losses(task, how),
+    )
+
+
+_code_size = functools.cache(measure_code_size)
+_scores: dict[tuple[str, str, str], Importance] = {}
+
+
+def _importance(task: Task, criterion: str) -> Importance:
+    key = (task.name, task.model, criterion)
+    if key not in _scores:
+        settings = ImportanceConfig(criterion)
+        if criterion == "chip":
+            settings = ImportanceConfig(criterion, Count(BATCHES), Count(BATCH))
+        _scores[key] = estimate_importance(task.network, task.dataset, settings)
+    return _scores[key]
+
+
+def _losses(task: Task, how: Scheduled) -> LossModel:
+    if not how.measured:
+        return loss_model("scores")
+    curves = measure_sensitivity(
+        task.network,
+        _importance(task, how.criterion),
+        how.levels,
+        task.dataset,
+        SensitivityConfig(),
+        task.work / f"{task.model}_{task.name}_sensitivity.jsonl",
+    )
+    return loss_model("joint", curves)
+
+
+def measure(task: Task, pruned: Pruned, test_images: int) -> dict[str, Any]:
+    """Quantize, deploy, and measure on the device and on the host's C library.
+
+    Raises:
+        MeasurementError: an output byte differs between device, host and integer reference.
+    """
+    dataset = task.dataset
+    folded = fold(pruned.network)
+    rng = np.random.default_rng(0)
+    few = min(CALIBRATION_IMAGES, len(dataset.train_images))
+    chosen = rng.choice(len(dataset.train_images), few, replace=False)
+    ranges = activation_ranges(folded, dataset.to_input(dataset.train_images[chosen]))
+    deployment = plan(quantize(folded, ranges), layout(folded), pruned.kernels)
+    inputs = quantize_input(deployment.network, dataset.to_input(dataset.test_images[:test_images]))
+    some = inputs[:COMPARED_IMAGES]
+    measured = run_on_device(deployment, some, counted_images=1)
+    outputs = HostModel(deployment).run(inputs)
+    expected = run_reference(deployment.network, some)
+    for ours in (measured.outputs, outputs[: len(some)]):
+        if not np.array_equal(ours.reshape(expected.shape), expected):
+            raise MeasurementError(f"{task.model}: device, host and reference compute differently")
+    logits = outputs.reshape(len(outputs), -1)
+    right = logits.argmax(axis=1) == dataset.test_labels[: len(outputs)]
+    return {
+        "accuracy": float(right.mean()),
+        "images": len(right),
+        "flash": sum(measured.flash.values()),
+        "sram": sum(measured.sram.values()),
+        "cycles": measured.cycles,
+        "instructions": measured.instructions,
+        **{f"flash_{part}": size for part, size in measured.flash.items()},
+        "kernels": " ".join(sorted(set(deployment.kernels.values()))),
+        "right": b64encode(np.packbits(right).tobytes()).decode(),
+        "provenance": {key: str(value) for key, value in measured.provenance.items()},
+    }
