@@ -37,7 +37,7 @@ from dtmm.pipeline.remeasure import Scheduled, schedule_and_measure
 from dtmm.pipeline.scheduling import levels
 from dtmm.pipeline.source import ConfiguredSource
 from dtmm.planning import layout, required_points
-from dtmm.pruning.magnitude import magnitude
+from dtmm.pruning.l2 import l2
 from dtmm.pruning.removal import remove
 from dtmm.quantization import quantize, quantize_input
 from dtmm.table import read_table, write_table
@@ -55,7 +55,7 @@ CONFIG = Config(
     table=TableConfig(channel_levels=16, filterlet_levels=16, seed=SEED),  # type: ignore[arg-type]
     budget=BudgetConfig(flash=None, sram=None, max_loss=4.0),  # type: ignore[arg-type]
 )
-"""ResNet-12 on Fashion-MNIST. Magnitude scores sum to 1 in each of its 12 convolutions: about a
+"""ResNet-12 on Fashion-MNIST. l2 scores sum to 1 in each of its 12 convolutions: about a
 third of the weights' energy goes."""
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "latency.md"
@@ -131,7 +131,7 @@ def measure_all(store: Path) -> tuple[pd.DataFrame, FittedModel, dict[str, str]]
     clock = Clock(store.with_suffix(".seconds"))
     table = clock.measure(points, store)
     model, rows = fit_errors(table)
-    found = schedule_and_measure(CONFIG, source, magnitude(source), table, measure_code_size())
+    found = schedule_and_measure(CONFIG, source, l2(source), table, measure_code_size())
     told = sum(check.predicted for check in found.checks)
     whole = network_cycles(source, found, CONFIG)
     everything = rows.iloc[0]
