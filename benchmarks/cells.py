@@ -16,7 +16,7 @@ from benchmarks.split import PARTS, split
 from dtmm.device import CycleModel, collect_provenance, symbols
 from dtmm.device.cycle_model import BlockCost
 from dtmm.latency import OpShape, Point, patterns
-from dtmm.latency.measure import random_weights, run_points
+from dtmm.latency.harness import random_weights, run_points
 from dtmm.storage import weight_format
 from dtmm.storage.fkw import TAPS
 from dtmm.storage.kernel_ids import CONV_CSR, CONV_FKW, CONV_IM2COL, family

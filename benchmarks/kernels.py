@@ -28,7 +28,7 @@ from benchmarks.shapes import CONV, Shape
 from benchmarks.split import PARTS
 from benchmarks.targets import BREAK_EVEN_PCT, Target, judge
 from dtmm.errors import ConfigError, DtmmError
-from dtmm.latency.measure import KERNELS
+from dtmm.latency.harness import KERNELS
 from dtmm.storage.dense import IM2COL_MAX_BYTES, im2col_stride
 from dtmm.storage.kernel_ids import (
     CONV_CSR,

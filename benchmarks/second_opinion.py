@@ -29,7 +29,7 @@ from dtmm.device.block_price import price_block
 from dtmm.device.cycle_model import BlockCost
 from dtmm.device.mca import block_cycles
 from dtmm.errors import DtmmError, ToolchainError
-from dtmm.latency.measure import run_points
+from dtmm.latency.harness import run_points
 from dtmm.table import read_table, write_table
 
 RESULTS = Path(__file__).parent / "results" / "second_opinion.csv"

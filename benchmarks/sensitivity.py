@@ -32,7 +32,7 @@ from benchmarks.zoo import DENSE, ZOO, deployment
 from dtmm.deploy.profile import profile
 from dtmm.device import CycleModel, collect_provenance, cycle_model, run_firmware
 from dtmm.errors import DtmmError
-from dtmm.latency.measure import run_points
+from dtmm.latency.harness import run_points
 from dtmm.table import read_table, write_table
 
 RESULTS = Path(__file__).parent / "results" / "sensitivity.csv"

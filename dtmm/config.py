@@ -126,6 +126,11 @@ class TableConfig:
 
     No level keeps fewer than `minimum_channels`, levels are multiples of `channel_multiple`, and
     convolutions named in `pinned`, separated by commas, are never pruned.
+
+    `cost_model` says what fills the table (docs/latency.md): "measured", "fitted", "analytic",
+    "mac", a CSV of yours or MODULE:FUNCTION; `cycle_model` what cycles are measured by: "m55-v1"
+    (zero-wait memory) or "m55-v2" (a data cache). Chosen layers are measured again with what they
+    really keep, and the schedule is solved again up to `corrections` times where the table was off.
     """
 
     channel_levels: Count = Count(8)
@@ -134,6 +139,9 @@ class TableConfig:
     channel_multiple: Count = Count(1)
     pinned: str | None = None
     seed: int = 0
+    cost_model: str = "measured"
+    cycle_model: str = "m55-v1"
+    corrections: int = 3
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from dtmm.models import build_model, load_checkpoint, shipped_checkpoint
 from dtmm.network.fold import fold
 from dtmm.network.ir import Network
 from dtmm.pipeline.reranking import rerank
+from dtmm.pipeline.scheduling import possible_kernels
 from dtmm.pipeline.source import capture
 from dtmm.planning import Levels, formulate, layout, required_points, select
 from dtmm.planning.loss import LossModel
@@ -206,7 +207,7 @@ def formulate_task(task: Task, how: Scheduled, flash: int) -> Problem:
         Budgets(flash=flash),
         how.levels,
         code.kernels,
-        fixed_flash=code.fixed(len(folded.ops)),
+        fixed_flash=code.fixed(len(folded.ops), possible_kernels(folded, how.levels)),
         fixed_sram=STACK,
         loss_model=_losses(task, how),
     )

@@ -36,7 +36,7 @@ from dtmm.device.block_price import price_block
 from dtmm.device.cycle_model import BlockCost
 from dtmm.device.mca import block_cycles
 from dtmm.latency import patterns
-from dtmm.latency.measure import run_points
+from dtmm.latency.harness import run_points
 from dtmm.table import read_table, to_latex, write_table
 from experiments.experiment import Experiment, Job, save_figure
 

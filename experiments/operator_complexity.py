@@ -34,7 +34,7 @@ from dtmm.artifact import write_atomic
 from dtmm.device import CycleModel, collect_provenance
 from dtmm.device.cycle_model import BlockCost
 from dtmm.latency import patterns
-from dtmm.latency.measure import run_points
+from dtmm.latency.harness import run_points
 from dtmm.storage.stored import VECTOR_BYTES
 from dtmm.table import read_table, to_latex, write_table
 from experiments.experiment import Experiment, Job, save_figure

@@ -85,6 +85,21 @@ def test_the_schedule_predicts_the_measurement(report: dict[str, Any]) -> None:
     assert measured["sram"] <= 20 * 1024
 
 
+def test_the_layers_were_measured_again_and_add_up(report: dict[str, Any], folder: Path) -> None:
+    check = report["table_check"]
+    assert (check["cost_model"], check["cycle_model"]) == ("measured", "m55-v1")
+    scheduled = report["schedule"]["predicted"]["cycles"]
+    assert check["predicted_cycles"] == pytest.approx(scheduled)
+    assert check["predicted_cycles"] == pytest.approx(check["remeasured_cycles"], rel=0.03)
+    # copies at the border and views weigh more in a network so small
+    assert abs(check["network_error"]) < 0.1
+    steps = {step["name"]: step["cycles"] for step in report["dtmm"]["layers"]}
+    for layer in check["layers"]:
+        assert layer["measured"] == pytest.approx(steps[layer["name"]], rel=0.02, abs=100), layer
+    header = (folder / "t" / "layers.csv").read_text()
+    assert f"# corrections: {check['corrections']}" in header
+
+
 def test_memory_is_as_planned_or_explained(report: dict[str, Any]) -> None:
     memory = report["memory"]
     assert memory["unexplained"] == []

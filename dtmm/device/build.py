@@ -67,8 +67,8 @@ def build_elf(
     Model and runtime are the product: their sections are kept apart from those of the harness
     (which holds main), the start-up code and the C library; see elf.flash_bytes. Unused functions
     and data are dropped. When weights do not fit their region the memory map's overflow region is
-    used; the returned Elf says which. Raises ToolchainError with the compiler's or linker's first
-    error line.
+    used; the returned Elf says which. Sources may be objects (compile_objects). Raises
+    ToolchainError with the compiler's or linker's first error line.
     """
     if target == HOST:
         sources = [*model_sources, *runtime_sources, *harness_sources]
@@ -80,24 +80,29 @@ def build_elf(
     with tempfile.TemporaryDirectory(prefix="dtmm-build-") as name:
         work = Path(name)
         startup = [firmware_dir() / source for source in _FIRMWARE_SOURCES]
-        jobs = [("product", source) for source in (*model_sources, *runtime_sources)]
-        jobs += [("harness", source) for source in (*harness_sources, *startup)]
-        options = [*flags, "-isystem", str(_newlib_headers()), *_definitions(defines)]
-        for folder in ("product", "harness"):
+        options = _options(target, defines)
+        objects = []
+        for folder, sources in (
+            ("product", [*model_sources, *runtime_sources]),
+            ("harness", [*harness_sources, *startup]),
+        ):
             (work / folder).mkdir()
-
-        def compile_one(number: int, job: tuple[str, Path]) -> str:
-            folder, source = job
-            made = f"{folder}/{number:03d}_{source.stem}.o"
-            _object(source, options, includes, work / made)
-            return made
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(compile_one, range(len(jobs)), jobs))
+            made = _objects(sources, options, includes, work / folder)
+            objects += [str(each.relative_to(work)) for each in made]
         used = _link(work, objects, memory, target)
         publish(work / "firmware.elf", out_elf)
     compiler = f"clang {clang.version}, linked by arm-none-eabi-gcc {gcc.version}"
     return Elf(out_elf, target, compiler, (*flags, *_definitions(defines)), used)
+
+
+def compile_objects(
+    sources: Sequence[Path], folder: Path, include_dirs: Sequence[Path] = (), target: str = "m55"
+) -> list[Path]:
+    """Compiles for a target, into `folder`, what several programs are then linked of.
+
+    build_elf takes the objects for sources. Raises ToolchainError as it does.
+    """
+    return _objects(sources, _options(target, None), [firmware_dir(), *include_dirs], folder)
 
 
 def _build_host_elf(
@@ -199,6 +204,25 @@ def _newlib_headers() -> Path:
     )
 
 
+def _options(target: str, defines: Defines | None) -> list[str]:
+    return [*target_flags(target), "-isystem", str(_newlib_headers()), *_definitions(defines)]
+
+
+def _objects(
+    sources: Sequence[Path], options: Sequence[str], includes: Sequence[Path], folder: Path
+) -> list[Path]:
+    """An object for each source, in order."""
+    made = [folder / f"{number:03d}_{source.stem}.o" for number, source in enumerate(sources)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(
+            pool.map(
+                lambda job: _object(job[0], options, includes, job[1]),
+                zip(sources, made, strict=True),
+            )
+        )
+    return made
+
+
 def _object(source: Path, options: Sequence[str], includes: Sequence[Path], made: Path) -> None:
     """Compiles one source to `made`, or copies it from the cache.
 
@@ -206,6 +230,9 @@ def _object(source: Path, options: Sequence[str], includes: Sequence[Path], made
     preprocessor does not see: such a source is compiled each time.
     """
     [source] = _existing([source])
+    if source.suffix == ".o":
+        publish(source, made)
+        return
     where = [f"-I{folder}" for folder in includes]
     command: list[str | Path] = [*options, *where, source]
     text = run_tool("clang", ["-E", "-P", *command])

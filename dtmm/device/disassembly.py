@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,15 @@ class Disassembly:
 def disassemble(elf: Path) -> Disassembly:
     """Disassembles every executable section with llvm-objdump (GNU's of Debian 12 prints no MVE).
 
+    A file's listing is remembered while the file stays as it is: many runs price blocks of one ELF.
     Raises ToolchainError when llvm-objdump is missing or cannot read the file.
     """
+    changed = elf.stat().st_mtime_ns if elf.is_file() else 0
+    return _disassembled(elf.resolve(), changed)
+
+
+@functools.lru_cache(maxsize=2)
+def _disassembled(elf: Path, changed: int) -> Disassembly:
     listing = run_tool("llvm-objdump", ["-d", "--mcpu=cortex-m55", elf])
     found = Disassembly(elf, {}, [], [], [], [])
     symbol = ""

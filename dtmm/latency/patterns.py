@@ -16,12 +16,12 @@ from dtmm.storage.formats import USUAL_PATTERNS
 from dtmm.storage.kernel_ids import CONV_CSR, CONV_FKW
 from dtmm.storage.stored import VECTOR_BYTES, Kernel, round_up
 
+Kept = npt.NDArray[np.bool_]
+
 DESCRIPTION = "uniform, one filterlet per filter kept"
 
 
-def random_pattern(
-    out_channels: int, positions: int, filterlets: int, seed: int
-) -> npt.NDArray[np.bool_]:
+def random_pattern(out_channels: int, positions: int, filterlets: int, seed: int) -> Kept:
     """bool [out_channels, positions] with exactly `filterlets` True.
 
     At least one in each filter as long as they suffice, as the scheduler selects; the others
@@ -32,9 +32,7 @@ def random_pattern(
 
 
 @lru_cache(maxsize=4096)
-def _pattern(
-    out_channels: int, positions: int, filterlets: int, seed: int
-) -> npt.NDArray[np.bool_]:
+def _pattern(out_channels: int, positions: int, filterlets: int, seed: int) -> Kept:
     counts = np.array([out_channels, positions, filterlets, seed], "<i8")
     rng = np.random.default_rng(zlib.crc32(counts.tobytes()))
     kept = np.zeros((out_channels, positions), np.bool_)

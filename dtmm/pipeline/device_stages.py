@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from dtmm.errors import ConfigError
 from dtmm.pipeline import files
@@ -25,8 +26,12 @@ def _require_device(context: Context) -> None:
 
 
 def profile(context: Context) -> str:
-    """latency.csv, code_size.dtmm: every point the scheduler can ask for, measured."""
+    """latency.csv: what the cost model says of every point the scheduler can ask for, measured
+    unless the settings say otherwise; latency_fit.csv: the prices of a fitted model; code_size.csv.
+    """
     from dtmm.latency.code_size import measure_code_size
+    from dtmm.latency.cost_models import make_cost_model, tabulate
+    from dtmm.latency.fitted import FittedModel
     from dtmm.latency.measure import measure_points
     from dtmm.network.fold import fold
     from dtmm.network.ir import Network
@@ -36,12 +41,32 @@ def profile(context: Context) -> str:
     _require_device(context)
     folded = fold(files.load(context, "network.dtmm", Network))
     points = required_points(folded, layout(folded), levels(context.config))
-    store = context.folder.file("latency.jsonl")
-    with context.progress.bar("chunks") as bar:
-        table = measure_points(points, store, seed=context.config.table.seed, progress=bar)
+    settings = context.config.table
+    with context.progress.bar("points") as bar:
+        measure = partial(
+            measure_points,
+            store=context.folder.file("latency.jsonl"),
+            seed=settings.seed,
+            progress=bar,
+            cycle_model=settings.cycle_model,
+        )
+        model = make_cost_model(settings.cost_model, points, measure)
+        table = tabulate(settings.cost_model, model, points)
     table.save(context.folder.file("latency.csv"))
-    files.save(context, "code_size.dtmm", measure_code_size())
-    return f"{len(table.costs):,} points measured, {table.provenance['cycle_model']}"
+    if isinstance(model, FittedModel):
+        model.save(context.folder.file("latency_fit.csv"))
+    measure_code_size().save(context.folder.file("code_size.csv"))
+    how = "".join(
+        f", {words}{table.provenance[key]}"
+        for key, words in (
+            ("cycle_model", ""),
+            ("fit_points", "fitted to "),
+            ("fit_mean_error", "mean error "),
+            ("fit_worst_error", "worst error "),
+        )
+        if key in table.provenance
+    )
+    return f"{len(table.costs):,} points, {settings.cost_model}{how}"
 
 
 def deploy(context: Context) -> str:

@@ -132,11 +132,15 @@ def _stage_key(context: Context, stage: Stage) -> str:
 
 
 def _named_files(context: Context, stage: Stage) -> dict[str, str]:
-    """Digests of the user's files that the settings name; the stage itself says if one is gone."""
+    """Digests of the user's files that the settings name, FILE or FILE:FUNCTION.
+
+    The stage itself says if one is gone.
+    """
     values = {}
     for name in stage.files:
         section, key = name.split(".")
         value = getattr(getattr(context.config, section), key)
-        if value is not None and Path(value).is_file():
-            values[name] = digest(Path(value))
+        file = Path(str(value).partition(":")[0])
+        if value is not None and file.is_file():
+            values[name] = digest(file)
     return values

@@ -37,7 +37,7 @@ def stored_budget(config: Config, network: Network, code: CodeSize) -> int:
             used.add(default_kernel(place, folded, op))
         elif runs_code(place, op):
             used.add(kind_of(folded, op))
-    needed = code.fixed(len(folded.ops)) + sum(code.kernels.get(kernel, 0) for kernel in used)
+    needed = code.fixed(len(folded.ops), used) + sum(code.kernels.get(kernel, 0) for kernel in used)
     if needed >= flash:
         raise InfeasibleError(
             f"flash={flash} B does not hold the code, about {needed} B: raise budget.flash"

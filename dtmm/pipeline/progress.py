@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -37,7 +38,7 @@ class Progress:
 
     @contextmanager
     def bar(self, what: str) -> Iterator[Update]:
-        """A progress bar; without a terminal, a line at every tenth of the work."""
+        """A progress bar with the time left; without a terminal, lines at tenths of the work."""
         if not self._console.is_terminal:
             yield self._tenths(what)
             return
@@ -52,13 +53,17 @@ class Progress:
             yield lambda done, total: bars.update(task, completed=done, total=total)
 
     def _tenths(self, what: str) -> Update:
-        last = -1
+        last, first, start = -1, 0, 0.0
 
         def update(done: int, total: int) -> None:
-            nonlocal last
+            nonlocal last, first, start
             tenth = 10 * done // total if total else 0
+            if last < 0:
+                first, start = done, time.monotonic()
             if tenth > last:
                 last = tenth
-                self._console.print(f"  {what} {done}/{total}")
+                left = (total - done) * (time.monotonic() - start) / max(done - first, 1)
+                about = f", about {left:.0f} s left" if first < done < total else ""
+                self._console.print(f"  {what} {done}/{total}{about}")
 
         return update

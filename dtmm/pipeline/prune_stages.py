@@ -5,6 +5,8 @@ Imports stand inside the functions where they pull in torch: the command line mu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
 
@@ -60,14 +62,15 @@ def sensitivity(context: Context) -> str:
 
 def schedule(context: Context) -> str:
     """problem, schedule, selection and pruned.dtmm: what stays, proven within the gap; pool.csv:
-    the schedules that were measured, and which was taken."""
+    the schedules that were measured, and which was taken; layers.csv: its layers measured with what
+    they really keep, beside what the table says."""
     from dtmm.latency.code_size import CodeSize
     from dtmm.latency.table import LatencyTable
     from dtmm.network.fold import fold
     from dtmm.network.ir import Network
+    from dtmm.pipeline.remeasure import Choice, measure_and_correct, save_checks
     from dtmm.pipeline.reranking import rerank
     from dtmm.pipeline.scheduling import candidates_within_plan, measures_sensitivity
-    from dtmm.planning import select
     from dtmm.planning.sensitivity import Sensitivity
     from dtmm.pruning.equivalence import require_equal_outputs
     from dtmm.pruning.importance import Importance
@@ -78,38 +81,48 @@ def schedule(context: Context) -> str:
     source = files.load(context, "network.dtmm", Network)
     scores = files.load(context, "importance.dtmm", Importance)
     table = LatencyTable.load(context.folder.file("latency.csv"))
-    code = files.load(context, "code_size.dtmm", CodeSize)
-    config = context.config
+    code = CodeSize.load(context.folder.file("code_size.csv"))
+    config, dataset, folded = context.config, context.source.dataset, fold(source)
     curves = None
     if measures_sensitivity(config):
         curves = Sensitivity.load(context.folder.file("sensitivity.csv"))
-    with context.progress.bar("schedules") as bar:
-        candidates = candidates_within_plan(config, fold(source), scores, table, code, curves, bar)
-    with context.progress.bar("measured schedules") as bar:
-        ranking = rerank(
-            source,
-            scores,
-            candidates.schedules,
-            context.source.dataset,
-            config.schedule.pool_images,
-            context.folder.file("pool.jsonl"),
-            config.run.seed,
-            bar,
-        )
+    rankings = []
+
+    def choose(factors: Mapping[str, float]) -> Choice:
+        """The best of the scheduler's candidates by measured loss."""
+        with context.progress.bar("schedules") as bar:
+            candidates = candidates_within_plan(
+                config, folded, scores, table, code, curves, bar, factors
+            )
+        with context.progress.bar("measured schedules") as bar:
+            ranking = rerank(
+                source,
+                scores,
+                candidates.schedules,
+                dataset,
+                config.schedule.pool_images,
+                context.folder.file("pool.jsonl"),
+                config.run.seed,
+                bar,
+            )
+        rankings.append(ranking)
+        best = candidates.schedules[int(ranking["taken"].to_numpy().argmax())]
+        return Choice(candidates.problem, best, candidates.rounds)
+
+    result = measure_and_correct(choose, source, scores, table, config.table)
+    found, selection, rounds = result.schedule, result.selection, result.plans
+    ranking = rankings[-1]
     taken = int(ranking["taken"].to_numpy().argmax())
-    found = candidates.schedules[taken]
     about = {"images": config.schedule.pool_images, "unit": "cycles, bytes, nats"}
     write_table(context.folder.file("pool.csv"), ranking, about)
-    files.save(context, "problem.dtmm", candidates.problem)
+    files.save(context, "problem.dtmm", result.problem)
     files.save(context, "schedule.dtmm", found)
-    selection = select(source, scores, found)
     files.save(context, "selection.dtmm", selection)
+    save_checks(context.folder.file("layers.csv"), result, table.provenance)
     removed = remove(source, selection)
-    dataset = context.source.dataset
     some = dataset.to_input(dataset.train_images[:CHECKED_IMAGES])
     require_equal_outputs(source, selection, removed, some)
     files.save(context, "pruned.dtmm", Pruned(removed, found.kernels))
-    rounds = candidates.rounds
     again = f", after {rounds} rounds (the real arena plan broke the SRAM budget)"
     if len(ranking) > 1:
         losses = ranking["measured_loss"]
@@ -122,6 +135,7 @@ def schedule(context: Context) -> str:
         f"{found.latency / 1e6:.2f} Mcycles, {found.flash / 1024:.1f} KiB flash, "
         f"{found.sram / 1024:.1f} KiB SRAM, {found.loss:.3f} nats; gap {100 * found.gap:.4f} % "
         f"({found.status}, {found.solver}, {found.seconds:.1f} s){again if rounds > 1 else ''}"
+        f"{result.sentence()}"
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from dtmm.config import Config
 from dtmm.deploy.arena import plan_arena
@@ -14,6 +16,7 @@ from dtmm.latency.code_size import CodeSize
 from dtmm.network.ir import Conv2D, Network
 from dtmm.planning import Layout, Levels, formulate, layout
 from dtmm.planning.kernels import depthwise_scratches
+from dtmm.planning.levels import choices
 from dtmm.planning.loss_models import LOSS_MODELS, loss_model
 from dtmm.planning.schedule_cost import conv_scratch
 from dtmm.planning.sensitivity import Sensitivity
@@ -51,12 +54,14 @@ def candidates_within_plan(
     code: CodeSize,
     sensitivity: Sensitivity | None = None,
     progress: Callable[[int, int], None] | None = None,
+    factors: Mapping[str, float] | None = None,
 ) -> Candidates:
     """Solve, plan the arenas, and where no plan fits the SRAM budget tighten it and solve again.
 
     Args:
         sensitivity: the run's own; `schedule.sensitivity` names another.
         progress: called with (schedules found, schedules wanted).
+        factors: see `corrected_problem`.
 
     Raises:
         InfeasibleError: no schedule meets the budgets, or none whose plan does was found.
@@ -64,6 +69,7 @@ def candidates_within_plan(
     place = layout(folded)
     budget = config.budget
     problem = first_problem(config, folded, importance, cost_model, code, sensitivity)
+    problem = corrected_problem(problem, factors or {})
     for rounds in range(1, MOST_ROUNDS + 1):
         found = _best_schedules(problem, config, progress)
         planned = [planned_sram(folded, place, each) + budget.stack for each in found]
@@ -127,7 +133,7 @@ def first_problem(
         ConfigError: an unknown loss model, or one without the sensitivity table it needs.
         DtmmError: as `formulate`.
     """
-    budget, settings = config.budget, config.schedule
+    budget, settings, grid = config.budget, config.schedule, levels(config)
     if settings.sensitivity is not None:
         sensitivity = Sensitivity.load(Path(settings.sensitivity))
     return formulate(
@@ -136,12 +142,27 @@ def first_problem(
         cost_model,
         layout(folded),
         Budgets(flash=budget.flash, sram=budget.sram, loss=budget.max_loss),
-        levels(config),
+        grid,
         code.kernels,
-        fixed_flash=code.fixed(len(folded.ops)),
+        fixed_flash=code.fixed(len(folded.ops), possible_kernels(folded, grid)),
         fixed_sram=budget.stack,
         loss_model=loss_model(settings.loss_model, sensitivity),
     )
+
+
+def corrected_problem(problem: Problem, factors: Mapping[str, float]) -> Problem:
+    """The problem with the latency of the pruned options of some layers, by name, multiplied."""
+    layers = []
+    for layer in problem.layers:
+        pruned = layer.filterlets < layer.filterlets.max(axis=1, keepdims=True)
+        scale = np.where(pruned, factors.get(layer.name, 1.0), 1.0)
+        layers.append(replace(layer, latency=layer.latency * scale[None]))
+    return replace(problem, layers=tuple(layers))
+
+
+def possible_kernels(folded: Network, grid: Levels) -> set[str]:
+    """Ids of the kernels that some choice uses for a convolution."""
+    return {kernel for conv in choices(folded, grid).convs.values() for kernel in conv.kernels}
 
 
 def levels(config: Config) -> Levels:

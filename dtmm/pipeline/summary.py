@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from dtmm.deploy import Deployment, Measurement
+from dtmm.latency.measure import CYCLE_MODEL
 from dtmm.latency.table import LatencyTable
 from dtmm.network.ir import Network
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
+from dtmm.pipeline.remeasure import LIMIT, load_checks
 from dtmm.pipeline.scheduling import SCHEDULED_MODES
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Schedule
@@ -53,6 +56,7 @@ def build_report(context: Context) -> dict[str, Any]:
         "mode": config.prune.mode,
         "schedule": _schedule(context, ours) if scheduled else None,
         "pool": _pool(context) if scheduled else None,
+        "table_check": _table_check(context, ours) if scheduled else None,
         "layers": (layers := _layers(context, deployment.kernels)),
         "dead_filters": sum(layer["dead_filters"] for layer in layers),
         "quantization": {
@@ -64,7 +68,7 @@ def build_report(context: Context) -> dict[str, Any]:
             **ours.provenance,
             "memory_map_dense": dense.provenance["memory_map"],
             "dataset_sha256": dataset.hash,
-            "latency_table": None if table is None else _of_table(table),
+            "latency_table": None if table is None else _table_words(table),
             "counted_images": ours.counted_images,
         },
         "stage_seconds": {
@@ -94,11 +98,6 @@ def _system(measured: Measurement, accuracy: float, clock_mhz: float) -> dict[st
     }
 
 
-def _of_table(table: LatencyTable) -> str:
-    about = table.provenance
-    return f"{len(table.costs)} points, {about['patterns']}, seed {about['pattern_seed']}"
-
-
 def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
     found = files.load(context, "schedule.dtmm", Schedule)
     budget = context.config.budget
@@ -117,6 +116,44 @@ def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
             "flash": sum(measured.flash.values()),
             "sram": sum(measured.sram.values()),
         },
+    }
+
+
+def _table_words(table: LatencyTable) -> str:
+    """How a latency table was made, as far as it says."""
+    words = [f"{len(table.costs)} points"]
+    for key, prefix in (("cost_model", ""), ("patterns", ""), ("pattern_seed", "seed ")):
+        if key in table.provenance:
+            words.append(f"{prefix}{table.provenance[key]}")
+    return ", ".join(words)
+
+
+def _table_check(context: Context, measured: Measurement) -> dict[str, Any] | None:
+    """The table against the layers with what they keep, and their sum against the network's steps.
+
+    None where `table.corrections` is 0.
+    """
+    checks, header = load_checks(context.folder.file("layers.csv"))
+    if not checks:
+        return None
+    settings = context.config.table
+    told = sum(check.predicted for check in checks)
+    cached = settings.cycle_model != CYCLE_MODEL
+    cycles = [step.cached_cycles if cached else step.cycles for step in measured.steps]
+    whole = None if None in cycles else sum(each for each in cycles if each is not None)
+    return {
+        "cost_model": settings.cost_model,
+        "cycle_model": settings.cycle_model,
+        "limit": LIMIT,
+        "first_off": header["first_off"],
+        "corrections": int(header["corrections"]),
+        "schedules_changed": int(header["schedules_changed"]),
+        "table_cycles": sum(check.table for check in checks),
+        "predicted_cycles": told,
+        "remeasured_cycles": sum(check.measured for check in checks),
+        "network_cycles": whole,
+        "network_error": None if whole is None else told / whole - 1,
+        "layers": [{**asdict(check), "off": check.off} for check in checks],
     }
 
 

@@ -16,7 +16,7 @@ from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler import Problem
 
-READS = ("config.yaml", "network.dtmm", "importance.dtmm", "code_size.dtmm")
+READS = ("config.yaml", "network.dtmm", "importance.dtmm", "code_size.csv")
 
 
 def run_problem(folder: Path, cost_model: CostModel) -> Problem:
@@ -38,7 +38,7 @@ def run_problem(folder: Path, cost_model: CostModel) -> Problem:
         fold(artifact.load(folder / "network.dtmm", Network)),
         artifact.load(folder / "importance.dtmm", Importance),
         cost_model,
-        artifact.load(folder / "code_size.dtmm", CodeSize),
+        CodeSize.load(folder / "code_size.csv"),
         sensitivity,
     )
 

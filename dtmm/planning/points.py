@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from dtmm.errors import DtmmError
 from dtmm.latency.table import OpShape, Point
+from dtmm.network.groups import channel_groups
 from dtmm.network.ir import (
     Add,
     AveragePool2D,
@@ -33,6 +34,7 @@ from dtmm.planning.kernels import kernel_size
 from dtmm.planning.layout import runs_code
 from dtmm.planning.levels import ConvChoices, Levels, choices
 from dtmm.planning.nouns import Buffer, Layout
+from dtmm.scheduler.problem import Schedule
 
 KINDS: dict[type[Op], str] = {
     Add: "add",
@@ -89,6 +91,24 @@ def required_points(folded: Network, layout: Layout, levels: Levels) -> tuple[Po
             for count in options.levels[deciding_group(layout, op)].tolist():
                 points[op_point(folded, shape, op, count)] = None
     return tuple(points)
+
+
+def scheduled_points(folded: Network, layout: Layout, schedule: Schedule) -> dict[str, Point]:
+    """The point of every operator that runs code, by name, as a schedule decides them."""
+    groups = {tensor: group.name for group in channel_groups(folded) for tensor in group.tensors}
+    points = {}
+    for op in folded.ops:
+        if not runs_code(layout, op):
+            continue
+        shape = op_shape(folded, layout, op)
+        if isinstance(op, Conv2D):
+            inputs, outputs = (schedule.channels[groups[name]] for name in (op.input, op.output))
+            kept = schedule.filterlets[op.name]
+            points[op.name] = Point(shape, schedule.kernels[op.name], inputs, outputs, kept)
+        else:
+            count = schedule.channels[deciding_group(layout, op)]
+            points[op.name] = op_point(folded, shape, op, count)
+    return points
 
 
 def deciding_group(layout: Layout, op: Op) -> str:

@@ -16,7 +16,7 @@ from benchmarks.external import COLUMNS, keyed
 from benchmarks.shapes import CONV, Shape
 from benchmarks.split import PARTS, split
 from dtmm.device.cycle_model import BlockCost
-from dtmm.latency.measure import _code as code_digest
+from dtmm.latency.harness import code_digest
 from dtmm.latency.measure import measure_chunk, to_row
 from dtmm.table import read_table, write_table
 

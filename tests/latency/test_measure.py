@@ -10,7 +10,7 @@ import pytest
 from dtmm.deploy import Deployment, Measurement
 from dtmm.device.protocol import Line
 from dtmm.errors import MeasurementError
-from dtmm.latency import LatencyTable, OpShape, Point, measure
+from dtmm.latency import LatencyTable, OpShape, Point, harness
 from dtmm.latency.measure import from_row, measure_points, to_row
 from dtmm.network.ir import Concat, Conv2D, Network, op_inputs
 from dtmm.planning.points import op_point, op_shape
@@ -59,7 +59,7 @@ def table(points: dict[str, Point], store: Path) -> LatencyTable:
 
 def test_the_network_holds_every_kernel(points: dict[str, Point]) -> None:
     found = {family(point.kernel) for point in points.values()}
-    assert found == set(measure.OPERATORS) - {"conv_csr", "conv_fkw"}  # measured below
+    assert found == set(harness.OPERATORS) - {"conv_csr", "conv_fkw"}  # measured below
     assert any(variant(point.kernel) for point in points.values())
 
 
@@ -104,13 +104,13 @@ def test_only_what_is_missing_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ran: list[list[Point]] = []
-    original = measure._fields
+    original = harness._fields
 
     def fields(point: Point, *others: int) -> list[int]:
         ran.append([point])
         return original(point, *others)
 
-    monkeypatch.setattr(measure, "_fields", fields)
+    monkeypatch.setattr(harness, "_fields", fields)
     again = measure_points(list(points.values())[::-1], store, executor=InProcessExecutor())
     assert again == table
     assert ran == []
@@ -150,7 +150,7 @@ def test_an_output_that_differs_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = Point(CONV, "conv_dense", 16, 8, 72), Point(STRIDED, "conv_dense", 16, 8, 72)
-    original = measure._run_on_host
+    original = harness._run_on_host
 
     def tampered(work: Path) -> tuple[Line, ...]:
         lines = original(work)
@@ -160,7 +160,7 @@ def test_an_output_that_differs_is_rejected(
 
     path = tmp_path / "s.jsonl"
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "_run_on_host", tampered)
+        patch.setattr(harness, "_run_on_host", tampered)
         with pytest.raises(MeasurementError, match="rejected") as raised:
             measure_points([good, bad], path, executor=InProcessExecutor())
     assert len(str(raised.value)) < 250

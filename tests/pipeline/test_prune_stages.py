@@ -32,8 +32,8 @@ from tests.planning.conftest import FormulaCost
 SETTINGS = ("model.name=tiny_resnet", "data.name=digits", "table.channel_levels=3",
             "table.filterlet_levels=3", "importance.batches=4", "sensitivity.images=64",
             "schedule.loss_model=joint", "schedule.pool=3", "schedule.pool_images=64",
-            "schedule.pool_slack=0.5", "budget.flash=null", "budget.sram=null",
-            "budget.max_loss=0.8", "finetune.epochs=0")  # fmt: skip
+            "schedule.pool_slack=0.5", "table.corrections=0", "budget.flash=null",
+            "budget.sram=null", "budget.max_loss=0.8", "finetune.epochs=0")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     table = LatencyTable({point: FormulaCost().cost(point) for point in points}, {"made": "up"})
     table.save(context.folder.file("latency.csv"))
     code = CodeSize(dict.fromkeys({point.kernel for point in points}, 100), 1000)
-    files.save(context, "code_size.dtmm", code)
+    code.save(context.folder.file("code_size.csv"))
     prune_stages.schedule(context)
     prune_stages.finetune(context)
     prune_stages.quantize(context)

@@ -90,7 +90,7 @@ def test_another_cost_model_for_a_finished_run(
     save_config(_config(), tmp_path / "config.yaml")
     artifact.save(network, tmp_path / "network.dtmm")
     artifact.save(scores, tmp_path / "importance.dtmm")
-    artifact.save(code, tmp_path / "code_size.dtmm")
+    code.save(tmp_path / "code_size.csv")
     once = first_problem(_config(), network, scores, FormulaCost(), code)
     twice = run_problem(tmp_path, TwiceAsSlow())
     for layer, slower in zip(once.layers, twice.layers, strict=True):

@@ -15,7 +15,7 @@ import pytest
 from dtmm.device import build_elf, device
 from dtmm.device.build import build_host_program
 from dtmm.device.protocol import Line, parse_lines
-from dtmm.latency.measure import RUN_KERNELS
+from dtmm.latency.harness import RUN_KERNELS
 from dtmm.runtime_c import device_sources, include_dir, sources
 
 HARNESSES = {"differential": 12, "differential_elementwise": 10}
