@@ -205,10 +205,16 @@ def test_auto_picks_a_device_that_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype"), [("AVX512", torch.bfloat16), ("AVX2", torch.float32)]
+    ("capabilities", "dtype"),
+    [
+        ({"avx512": True, "avx512_bf16": True}, torch.bfloat16),
+        ({"avx512": True, "avx512_bf16": False}, torch.float32),
+        ({"bf16": True}, torch.bfloat16),
+        ({"avx2": True}, torch.float32),
+    ],
 )
 def test_auto_never_picks_a_precision_that_is_emulated(
-    capability: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    capabilities: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert pick_precision("auto", torch.device("cpu")) is dtype
