@@ -79,11 +79,11 @@ def test_a_filter_is_the_sum_of_its_filterlets_when_nothing_follows_it():
 
 def test_taylor_squared_is_half_the_mean_square_per_image_whatever_the_batch_size():
     network = residual()
-    batches = list(_batches(network, 20, 4))
+    batches = list(_batches(network, 40, 4))
     single = [(x[i : i + 1], y[i : i + 1]) for x, y in batches for i in range(len(x))]
     per_image = list(first_order_terms(network, single))
     scores = taylor_squared(network, batches)
-    assert scores.images == len(per_image) == 80
+    assert scores.images == len(per_image) == 160
     for name, values in scores.channels.items():
         exact = 0.5 * np.mean([t.channels[name] ** 2 for t in per_image], axis=0)
         assert np.sum(values) == pytest.approx(np.sum(exact), rel=0.3)
