@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from dtmm.artifact import load
 from dtmm.cli import cli
+from dtmm.config import load_config
 from dtmm.data import load_dataset
 from dtmm.deploy import Deployment, Measurement
 from dtmm.pipeline.stages import STAGES
@@ -29,7 +30,7 @@ SETTINGS = (
     "finetune.batch=64",
     "device.images=8",
 )
-BUDGETS = ("--flash", "28KiB", "--sram", "20KiB", "--max-loss", "0.25")
+BUDGETS = ("--flash", "28KiB", "--sram", "20KiB", "--max-loss", "0.3")
 
 pytestmark = pytest.mark.usefixtures("toolchain")
 
@@ -195,7 +196,8 @@ def test_the_c_project_builds_for_the_m55(
 def test_a_second_run_has_nothing_to_do(report: dict[str, Any], folder: Path) -> None:
     again = call(folder, "compress", *BUDGETS)
     assert again.exception is None, again.output
-    assert again.stderr.count("up to date") == len(STAGES)
+    default = load_config()
+    assert again.stderr.count("up to date") == sum(stage.needed(default) for stage in STAGES)
 
 
 def test_a_new_budget_reruns_the_schedule_only(

@@ -172,7 +172,7 @@ def test_an_interrupted_write_leaves_the_old_project(
     target = write_project(deployment, tmp_path / "project")
     before = sorted(path.name for path in target.rglob("*"))
 
-    def fail(folder: Path) -> None:
+    def fail(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(project_module, "_copy_runtime", fail)
