@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 import struct
 import time
 from pathlib import Path
@@ -95,9 +96,14 @@ def damaged(rng: np.random.Generator) -> bytes:
     return bytes(content)
 
 
+def peak_memory() -> int:
+    """The most bytes that this process ever had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def check_damaged(seeds: range) -> None:
-    """Read, or refused in one line; never anything else, never slow."""
-    refused = 0
+    """Read, or refused in one line; never anything else, never slow, never with much memory."""
+    refused, before = 0, peak_memory()
     for seed in seeds:
         content = damaged(np.random.default_rng(seed))
         start = time.perf_counter()
@@ -109,6 +115,7 @@ def check_damaged(seeds: range) -> None:
         else:
             assert network.ops or network.outputs, seed
         assert time.perf_counter() - start < 1, seed
+        assert peak_memory() - before < 1 << 30, seed
     assert refused > len(seeds) // 10
 
 
