@@ -17,7 +17,7 @@ from benchmarks.shapes import CONV, Shape
 from benchmarks.split import PARTS, split
 from dtmm.device.cycle_model import BlockCost
 from dtmm.latency.harness import code_digest
-from dtmm.latency.measure import measure_chunk, to_row
+from dtmm.latency.measure import CYCLE_MODEL, measure_chunk, to_row
 from dtmm.table import read_table, write_table
 
 CELL = Shape(CONV, 4, 4, 32, 16, 3, 3)
@@ -47,7 +47,8 @@ def test_the_json_has_every_field(measured: dict[str, Any]) -> None:
 
 def test_a_cell_is_what_the_latency_table_says(measured: dict[str, Any]) -> None:
     point = Cell("conv_fwcs", CELL, 50).point
-    (cost,) = measure_chunk([to_row(point)], kernels.SEED, code_digest())["costs"]
+    code = code_digest()
+    (cost,) = measure_chunk([to_row(point)], kernels.SEED, code, CYCLE_MODEL)["costs"]
     (row,) = (row for row in measured["rows"] if row["kernel"] == "conv_fwcs")
     assert row["instructions"] == cost["instructions"]
     assert row["cycles"] == pytest.approx(cost["cycles"], abs=1)
