@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from dtmm.device.cache import cache_dir, digest, publish
+from dtmm.device.cache import publish
 from dtmm.device.elf import Elf
 from dtmm.device.memory import AN386_MAP, MemoryMap
+from dtmm.device.objects import compile_sources, existing
 from dtmm.device.toolchain import require_tool, run_tool
 from dtmm.errors import ToolchainError
 
@@ -87,7 +86,7 @@ def build_elf(
             ("harness", [*harness_sources, *startup]),
         ):
             (work / folder).mkdir()
-            made = _objects(sources, options, includes, work / folder)
+            made = compile_sources(sources, options, includes, work / folder)
             objects += [str(each.relative_to(work)) for each in made]
         used = _link(work, objects, memory, target)
         publish(work / "firmware.elf", out_elf)
@@ -102,7 +101,7 @@ def compile_objects(
 
     build_elf takes the objects for sources. Raises ToolchainError as it does.
     """
-    return _objects(sources, _options(target, None), [firmware_dir(), *include_dirs], folder)
+    return compile_sources(sources, _options(target, None), [firmware_dir(), *include_dirs], folder)
 
 
 def _build_host_elf(
@@ -166,7 +165,7 @@ def _build_host(
         made = Path(name) / "made"
         if _host_knows_native():
             options.append("-march=native")
-        run_tool("cc", [*options, *_existing(sources), "-o", made])
+        run_tool("cc", [*options, *existing(sources), "-o", made])
         publish(made, out)
     return out
 
@@ -181,14 +180,6 @@ def _host_knows_native() -> bool:
 
 def _definitions(defines: Defines | None) -> list[str]:
     return [f"-D{k}" if v is None else f"-D{k}={v}" for k, v in (defines or {}).items()]
-
-
-def _existing(sources: Iterable[Path]) -> list[Path]:
-    paths = list(sources)
-    for path in paths:
-        if not path.is_file():
-            raise ToolchainError(f"source file {path} does not exist")
-    return paths
 
 
 def _newlib_headers() -> Path:
@@ -206,44 +197,6 @@ def _newlib_headers() -> Path:
 
 def _options(target: str, defines: Defines | None) -> list[str]:
     return [*target_flags(target), "-isystem", str(_newlib_headers()), *_definitions(defines)]
-
-
-def _objects(
-    sources: Sequence[Path], options: Sequence[str], includes: Sequence[Path], folder: Path
-) -> list[Path]:
-    """An object for each source, in order."""
-    made = [folder / f"{number:03d}_{source.stem}.o" for number, source in enumerate(sources)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(
-            pool.map(
-                lambda job: _object(job[0], options, includes, job[1]),
-                zip(sources, made, strict=True),
-            )
-        )
-    return made
-
-
-def _object(source: Path, options: Sequence[str], includes: Sequence[Path], made: Path) -> None:
-    """Compiles one source to `made`, or copies it from the cache.
-
-    The key holds the preprocessed text, hence every header. Only .incbin reads files that the
-    preprocessor does not see: such a source is compiled each time.
-    """
-    [source] = _existing([source])
-    if source.suffix == ".o":
-        publish(source, made)
-        return
-    where = [f"-I{folder}" for folder in includes]
-    command: list[str | Path] = [*options, *where, source]
-    text = run_tool("clang", ["-E", "-P", *command])
-    clang = require_tool("clang")
-    key = digest([str(clang.found_path), str(clang.version), source.suffix, *options, text])
-    kept = cache_dir() / "objects" / f"{key}.o"
-    if ".incbin" in text or not kept.is_file():
-        run_tool("clang", ["-c", *command, "-o", made])
-        publish(made, kept)
-    else:
-        publish(kept, made)
 
 
 def _link(work: Path, objects: Sequence[str], memory: MemoryMap, target: str) -> MemoryMap:
