@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from dtmm.config import KIB, parse_bytes, parse_nats
+from dtmm.config_values import KIB, parse_bytes, parse_nats
 from dtmm.errors import ConfigError
 from dtmm.scheduler import METRICS, Metric, Problem, Schedule
 

@@ -41,14 +41,8 @@ from scipy.stats import rankdata
 
 import dtmm
 from dtmm import artifact
-from dtmm.config import (
-    Count,
-    FinetuneConfig,
-    ImportanceConfig,
-    SensitivityConfig,
-    Share,
-    load_config,
-)
+from dtmm.config import FinetuneConfig, ImportanceConfig, SensitivityConfig, load_config
+from dtmm.config_values import Count, Share
 from dtmm.device.provenance import git_commit
 from dtmm.network.fold import fold
 from dtmm.network.groups import channel_groups

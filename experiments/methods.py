@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from dtmm.config import Count, FinetuneConfig, ImportanceConfig, PruneConfig, SensitivityConfig
+from dtmm.config import FinetuneConfig, ImportanceConfig, PruneConfig, SensitivityConfig
+from dtmm.config_values import Count
 from dtmm.data import Dataset, load_dataset
 from dtmm.deploy import HostModel, plan, run_on_device
 from dtmm.errors import InfeasibleError, MeasurementError

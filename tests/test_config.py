@@ -11,15 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtmm.config import (
-    Config,
-    format_bytes,
-    load_config,
-    parse_bytes,
-    parse_nats,
-    save_config,
-    to_yaml,
-)
+from dtmm.config import Config, format_bytes, load_config, save_config, to_yaml
+from dtmm.config_values import parse_bytes, parse_nats
 from dtmm.errors import ConfigError
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtmm.config import Count, PruneConfig
+from dtmm.config import PruneConfig
+from dtmm.config_values import Count
 from dtmm.data import Dataset, load_dataset
 from dtmm.errors import ConfigError, InfeasibleError
 from dtmm.models import build_model

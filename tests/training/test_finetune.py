@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dtmm.config import Count, FinetuneConfig, ImportanceConfig
+from dtmm.config import FinetuneConfig, ImportanceConfig
+from dtmm.config_values import Count
 from dtmm.data import Dataset, load_dataset
 from dtmm.errors import ConfigError
 from dtmm.network.groups import channel_groups

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtmm.config import Count, QuantizeConfig
+from dtmm.config import QuantizeConfig
+from dtmm.config_values import Count
 from dtmm.data import Dataset, load_dataset
 from dtmm.errors import ConfigError
 from dtmm.models import build_model, load_checkpoint, shipped_checkpoint

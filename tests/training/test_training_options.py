@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtmm.config import Count, FinetuneConfig, Positive, Share
+from dtmm.config import FinetuneConfig
+from dtmm.config_values import Count, Positive, Share
 from dtmm.data import Dataset, load_dataset
 from dtmm.errors import ArtifactError, ConfigError, DataError
 from dtmm.network.ir import Network

@@ -20,7 +20,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dtmm.config import Count, ImportanceConfig, PruneConfig
+from dtmm.config import ImportanceConfig, PruneConfig
+from dtmm.config_values import Count
 from dtmm.data import Dataset
 from dtmm.errors import ConfigError
 from dtmm.network.groups import ChannelGroup, channel_groups
