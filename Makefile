@@ -1,5 +1,5 @@
 # Every target sets the machine up first; that is nothing when all is in place.
-.PHONY: demo test test-full lint setup docs clean
+.PHONY: demo test test-full lint setup docs figures clean
 .NOTPARALLEL:
 
 demo: setup
@@ -14,6 +14,10 @@ test-full: lint
 
 lint: setup
 	@scripts/lint.sh
+
+# From the committed tables alone.
+figures: setup
+	@.venv/bin/python -m experiments.run all --figures-only
 
 docs: setup
 	@.venv/bin/pdoc --docformat google --output-directory build/docs dtmm

@@ -9,7 +9,7 @@ the same for all (`python -m experiments.run --list` names them).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import click
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from dtmm.errors import DtmmError
+from dtmm.errors import ConfigError, DtmmError
 
 RESULTS = Path(__file__).with_name("results")
 """Where committed results lie."""
@@ -31,7 +31,7 @@ STYLE = Path(__file__).with_name("style.mplstyle")
 
 @dataclass(frozen=True)
 class Swap:
-    """What a user may exchange, each by its registry's name or as `module:attribute`.
+    """What a user may exchange: by a registry's name, or one's own as MODULE:NAME or FILE.py:NAME.
 
     None: the experiment's own choice. An experiment names in `swaps` those that it honours.
     """
@@ -41,14 +41,21 @@ class Swap:
     loss_model: str | None = None
     criterion: str | None = None
     device: str | None = None
+    executor: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """What is exchanged, by field."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 _HELP = {
-    "solver": "A solver of `dtmm solvers`, or module:attribute.",
-    "cost_model": "A cost model, a latency CSV, or module:attribute.",
-    "loss_model": "A loss model of dtmm.planning.loss_models.",
-    "criterion": "An importance criterion of dtmm.pruning.registry.",
+    "solver": "A solver of `dtmm solvers`, or your own class: MODULE:CLASS or FILE.py:CLASS.",
+    "cost_model": "measured, fitted, analytic, mac, your latency CSV, or your own function.",
+    "loss_model": "A loss model of docs/scheduler.md, or your own function.",
+    "criterion": "An importance criterion of docs/pruning.md, or your own function.",
     "device": "A device of `dtmm devices`.",
+    "executor": "Who evaluates the sweep: here, processes, or dask://HOST:PORT.",
 }
 
 
@@ -91,10 +98,22 @@ class Experiment:
         """Tables, then figures.
 
         Raises:
+            ConfigError: something is exchanged that the experiment does not honour.
             DtmmError: what the experiment says.
         """
+        self.check(job.swap)
         self.run(job)
         self.figures(job.folder)
+
+    def check(self, swap: Swap) -> None:
+        """Raises ConfigError where something is exchanged that the experiment does not honour."""
+        for name, value in swap.given().items():
+            if name not in self.swaps:
+                known = ", ".join(option(each) for each in self.swaps) or "no exchange"
+                raise ConfigError(
+                    f"experiment {self.name} does not honour {option(name)} {value}, "
+                    f"expected {known}"
+                )
 
     def figures(self, folder: Path) -> None:
         """Figures and LaTeX of the tables that lie in `folder`.
@@ -109,13 +128,14 @@ class Experiment:
         """The script's command line."""
 
         def main(quick: bool, figures_only: bool, out: Path | None, **swap: str | None) -> None:
-            folder = out or (QUICK_RESULTS if quick else RESULTS)
+            given = Swap(**swap)
+            folder = out or results_folder(quick, given)
             before = _stamps(folder, self.name)
             try:
                 if figures_only:
                     self.figures(folder)
                 else:
-                    self.execute(Job(folder, quick, Swap(**swap)))
+                    self.execute(Job(folder, quick, given))
             except DtmmError as error:
                 raise click.ClickException(str(error)) from None
             after = _stamps(folder, self.name)
@@ -129,15 +149,35 @@ class Experiment:
                 ["--out"],
                 type=click.Path(file_okay=False, path_type=Path),
                 help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; "
-                f"with --quick {QUICK_RESULTS}, so that committed results stay]",
+                f"with --quick or an exchange {QUICK_RESULTS}, so that committed results stay]",
             ),
-        ]
-        options += [
-            click.Option([f"--{each.name.replace('_', '-')}"], help=_HELP[each.name])
-            for each in fields(Swap)
-            if each.name in self.swaps
+            *swap_options(self.swaps),
         ]
         return click.Command(self.name, callback=main, params=list(options), help=self.title)
+
+
+def option(name: str) -> str:
+    """The command line's name of a field of Swap."""
+    return f"--{name.replace('_', '-')}"
+
+
+def swap_options(shown: Sequence[str]) -> list[click.Option]:
+    """An option per field of Swap; those that are not `shown` in the help are refused by name."""
+    return [
+        click.Option([option(each.name)], help=_HELP[each.name], hidden=each.name not in shown)
+        for each in fields(Swap)
+    ]
+
+
+def results_folder(quick: bool, swap: Swap) -> Path:
+    """Committed results are those of a full run that exchanges nothing but who evaluates it."""
+    changed = swap.given().keys() - {"executor"}
+    return QUICK_RESULTS if quick or changed else RESULTS
+
+
+def exchanged(swap: Swap) -> dict[str, str]:
+    """Provenance of what is exchanged."""
+    return {f"exchanged {name}": value for name, value in swap.given().items()}
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:

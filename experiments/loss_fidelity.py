@@ -25,7 +25,7 @@ model.name=vgg11`), by default the shipped one, or the one that DTMM_VGG11 names
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -63,7 +63,7 @@ from dtmm.table import read_table, write_table
 from dtmm.training.batches import Batch, training_batches
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
-from experiments.experiment import QUICK_RESULTS, Experiment, Job, save_figure
+from experiments.experiment import QUICK_RESULTS, Experiment, Job, exchanged, save_figure
 from experiments.random_schedules import Draw, Size, dense, draw, schedule, table_loss
 
 SCORES = ("taylor_weights", "taylor", "taylor_squared", "fisher", "l2")
@@ -96,6 +96,7 @@ class Plan:
         shares: of the dense network's bytes and cycles, what schedules have.
         tuned: so many schedules of equal bytes of the first network are fine-tuned, on
             `tuning_images`.
+        scores, curves: the estimators; taylor_squared must be among the scores.
     """
 
     networks: Mapping[str, Subject]
@@ -105,6 +106,19 @@ class Plan:
     shares: Mapping[Size, float]
     tuned: int
     tuning_images: int
+    scores: tuple[str, ...] = SCORES
+    curves: tuple[str, ...] = CURVES
+
+    @classmethod
+    def of(cls, job: Job) -> Plan:
+        """The job's; a criterion or loss model of the user's is one estimator more."""
+        plan = QUICK if job.quick else FULL
+        given = job.swap.given()
+        return replace(
+            plan,
+            scores=tuple(dict.fromkeys((*plan.scores, given.get("criterion", plan.scores[0])))),
+            curves=tuple(dict.fromkeys((*plan.curves, given.get("loss_model", plan.curves[0])))),
+        )
 
 
 FULL = Plan(
@@ -147,7 +161,7 @@ class Bench:
 
     def importance(self, criterion: str) -> Importance:
         """Kept beside the results."""
-        path = self.store.with_suffix(f".{self.identity[:12]}.{criterion}.dtmm")
+        path = self.store.with_suffix(f".{self.identity[:12]}.{Path(criterion).name}.dtmm")
         if not path.exists():
             config = replace(IMPORTANCE, criterion=criterion)
             artifact.save(estimate_importance(self.network, self.dataset, config), path)
@@ -156,7 +170,7 @@ class Bench:
     @cached_property
     def scores(self) -> dict[str, Importance]:
         """By criterion."""
-        return {criterion: self.importance(criterion) for criterion in SCORES}
+        return {criterion: self.importance(criterion) for criterion in self.plan.scores}
 
     @cached_property
     def curves(self) -> Sensitivity:
@@ -175,7 +189,8 @@ class Bench:
     def tables(self) -> dict[str, LossTables]:
         """Of the models that need curves."""
         importance = self.scores["taylor_squared"]
-        return {name: loss_model(name, self.curves)(self.options, importance) for name in CURVES}
+        models = {name: loss_model(name, self.curves) for name in self.plan.curves}
+        return {name: model(self.options, importance) for name, model in models.items()}
 
     @cached_property
     def calibration(self) -> list[Batch]:
@@ -267,7 +282,11 @@ def measure(plan: Plan, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     return pd.DataFrame(rows).drop(columns=["of", "tune"]), about
 
 
-def ranks(table: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
+def ranks(
+    table: pd.DataFrame,
+    resamples: int = RESAMPLES,
+    estimators: Sequence[str] = ESTIMATORS,
+) -> pd.DataFrame:
     """Spearman's and Kendall's coefficients per network, size, truth and estimator, with the 2.5th
     and 97.5th percentile over resampled schedules."""
     rows: list[dict[str, Any]] = []
@@ -277,7 +296,7 @@ def ranks(table: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
             if len(known) < 5:
                 continue
             drawn = _resampled(len(known), resamples)
-            for estimator in ESTIMATORS:
+            for estimator in estimators:
                 x, y = known[estimator].to_numpy(), known[truth].to_numpy()
                 row = {"network": network, "size": size, "truth": truth, "estimator": estimator}
                 row["schedules"] = len(known)
@@ -360,7 +379,7 @@ def draw_all(folder: Path) -> None:
 
 def run(job: Job) -> None:
     """Measure, and write both tables with their provenance."""
-    plan = QUICK if job.quick else FULL
+    plan = Plan.of(job)
     table, networks = measure(plan, job.folder if job.quick else QUICK_RESULTS)
     about = {
         "experiment": f"experiments.{NAME}",
@@ -374,13 +393,20 @@ def run(job: Job) -> None:
         "scores": f"{IMPORTANCE.batches} batches of {IMPORTANCE.batch_size} training images",
         "finetuned": f"one pass of {plan.tuning_images} training images",
         "unit": "losses: nats over the dense network's; bytes, cycles: shares of its",
+        **exchanged(job.swap),
     }
+    ranked = ranks(table, estimators=(*plan.scores, *plan.curves))
     write_table(job.folder / f"{NAME}.csv", table.round(5), about)
-    write_table(job.folder / f"{NAME}_ranks.csv", ranks(table).round(4), about)
+    write_table(job.folder / f"{NAME}_ranks.csv", ranked.round(4), about)
 
 
 EXPERIMENT = Experiment(
-    NAME, __doc__, run, draw_all, quick="A tiny network on digits, a few schedules."
+    NAME,
+    __doc__,
+    run,
+    draw_all,
+    quick="A tiny network on digits, a few schedules.",
+    swaps=("criterion", "loss_model"),
 )
 main = EXPERIMENT.command()
 

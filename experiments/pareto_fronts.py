@@ -10,7 +10,7 @@ FLASH and SRAM of the dense network's:
 Every exact point is proven to GAP; rivals sweep the same way, so their points lie at their own
 losses. Seconds are those of the whole front.
 
-    python -m experiments.pareto_fronts [--quick] [--figures-only] [--out FOLDER]
+    python -m experiments.pareto_fronts [--quick] [--solver NAME] [--figures-only] [--out FOLDER]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dtmm.device.provenance import git_commit
 from dtmm.report.fronts import front_table
 from dtmm.scheduler.pareto import Front, pareto
 from dtmm.table import read_table, to_latex, write_table
-from experiments.experiment import Experiment, Job, save_figure
+from experiments.experiment import Experiment, Job, exchanged, save_figure
 
 NETWORKS = ("vgg11", "resnet12", "squeezenet")
 QUICK_NETWORKS = ("resnet12",)
@@ -59,16 +59,21 @@ NAME = "pareto_fronts"
 FAMILY_NAME = f"{NAME}_flash"
 
 
-def measure(quick: bool) -> pd.DataFrame:
-    """The fronts of `front_table` per network and solver, with the network and whole seconds."""
+def measure(quick: bool, solver: str | None = None) -> pd.DataFrame:
+    """The fronts of `front_table` per network and solver, with the network and whole seconds.
+
+    Args:
+        solver: one to compare alone with the exact front, None: all of ours.
+    """
+    solvers = QUICK_SOLVERS if quick else SOLVERS
+    if solver:
+        solvers = {"exact": solvers["exact"], solver: solver}
     tables = []
     for network in QUICK_NETWORKS if quick else NETWORKS:
         problem = instance(network, GRID, SEED, Shares(FLASH, SRAM, None))
-        for series, solver in (QUICK_SOLVERS if quick else SOLVERS).items():
+        for series, name in solvers.items():
             click.echo(f"{network}, {series}", err=True)
-            front = pareto(
-                problem, points=QUICK_POINTS if quick else POINTS, solver=solver, gap=GAP
-            )
+            front = pareto(problem, points=QUICK_POINTS if quick else POINTS, solver=name, gap=GAP)
             tables.append(_table({series: front}).assign(network=network))
     return pd.concat(tables, ignore_index=True)
 
@@ -187,12 +192,15 @@ def run(job: Job) -> None:
         "unit": "cycles, bytes, nats, seconds; front_seconds: of the whole front",
     }
     limit = {"flash": f"{FLASH:g} of the dense network's"}
-    write_table(job.folder / f"{NAME}.csv", measure(job.quick), {**about, **limit})
+    fronts = measure(job.quick, job.swap.solver)
+    write_table(job.folder / f"{NAME}.csv", fronts, {**about, **limit, **exchanged(job.swap)})
     limits = {"network": FAMILY, "flash": f"{FLASH_LIMITS} of the dense network's, by series"}
     write_table(job.folder / f"{FAMILY_NAME}.csv", measure_family(job.quick), {**about, **limits})
 
 
-EXPERIMENT = Experiment(NAME, __doc__, run, draw_all, quick="One network, few points.")
+EXPERIMENT = Experiment(
+    NAME, __doc__, run, draw_all, quick="One network, few points.", swaps=("solver",)
+)
 main = EXPERIMENT.command()
 
 if __name__ == "__main__":

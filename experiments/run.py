@@ -4,6 +4,7 @@ python -m experiments.run --list [--json]
 python -m experiments.run operator_latency --quick
 python -m experiments.run all --quick
 python -m experiments.run all --figures-only      # redraws what is committed
+python -m experiments.run all --quick --solver my_solver.py:Mine    # all that know solvers
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 from dtmm.errors import DtmmError
-from experiments.experiment import QUICK_RESULTS, RESULTS, Experiment, Job
+from experiments.experiment import (
+    QUICK_RESULTS,
+    RESULTS,
+    Experiment,
+    Job,
+    Swap,
+    option,
+    results_folder,
+    swap_options,
+)
 
 NAMES = (
     "operator_latency",
@@ -40,7 +50,9 @@ def experiment(name: str) -> Experiment:
     return found
 
 
-def execute(names: Sequence[str], folder: Path, quick: bool, figures_only: bool) -> list[str]:
+def execute(
+    names: Sequence[str], folder: Path, quick: bool, figures_only: bool, swap: Swap
+) -> list[str]:
     """Runs one after the other, a failure does not stop the next; says how each went.
 
     Returns:
@@ -54,7 +66,7 @@ def execute(names: Sequence[str], folder: Path, quick: bool, figures_only: bool)
             if figures_only:
                 experiment(name).figures(folder)
             else:
-                experiment(name).execute(Job(folder, quick))
+                experiment(name).execute(Job(folder, quick, swap))
         except DtmmError as error:
             failed.append(name)
             outcome = f"FAILED: {error}"
@@ -81,6 +93,31 @@ def _show(rows: Iterator[dict[str, object]]) -> None:
     Console().print(table)
 
 
+def chosen_names(names: Sequence[str], swap: Swap) -> Sequence[str]:
+    """The experiments named; of `all` those that honour everything that is exchanged.
+
+    Raises:
+        UsageError: none, an unknown one, or one that does not honour an exchange.
+    """
+    if unknown := [name for name in names if name not in (*NAMES, "all")]:
+        raise click.UsageError(f"unknown experiment {unknown[0]!r}, expected {', '.join(NAMES)}")
+    if not names:
+        raise click.UsageError("name an experiment, or `all`; --list shows them")
+    given = swap.given()
+    if "all" in names:
+        found = [name for name in NAMES if given.keys() <= set(experiment(name).swaps)]
+        if not found:
+            flags = ", ".join(option(name) for name in given)
+            raise click.UsageError(f"no experiment honours {flags} together; --list --json shows")
+        return found
+    try:
+        for name in names:
+            experiment(name).check(swap)
+    except DtmmError as error:
+        raise click.UsageError(str(error)) from None
+    return names
+
+
 @click.command(help="Runs experiments by name; `all` runs every one.")
 @click.argument("names", nargs=-1, metavar="[NAME]...|all")
 @click.option("--list", "listing", is_flag=True, help="Name every experiment.")
@@ -90,8 +127,8 @@ def _show(rows: Iterator[dict[str, object]]) -> None:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; with --quick "
-    f"{QUICK_RESULTS}]",
+    help=f"Where results go. [default: {RESULTS.parent.name}/{RESULTS.name}; with --quick or an "
+    f"exchange {QUICK_RESULTS}]",
 )
 def main(
     names: tuple[str, ...],
@@ -100,6 +137,7 @@ def main(
     quick: bool | None,
     figures_only: bool,
     out: Path | None,
+    **swap: str | None,
 ) -> None:
     """Command line."""
     if listing:
@@ -109,17 +147,16 @@ def main(
         else:
             _show(rows)
         return
-    chosen = NAMES if names == ("all",) else names
-    if unknown := [name for name in chosen if name not in NAMES]:
-        raise click.UsageError(f"unknown experiment {unknown[0]!r}, expected {', '.join(NAMES)}")
-    if not chosen:
-        raise click.UsageError("name an experiment, or `all`; --list shows them")
+    given = Swap(**swap)
+    chosen = chosen_names(names, given)
     if quick is None and not figures_only:
         raise click.UsageError("say --quick (minutes) or --full (the committed results, hours)")
-    folder = out or (QUICK_RESULTS if quick else RESULTS)
-    if failed := execute(chosen, folder, bool(quick), figures_only):
+    folder = out or results_folder(bool(quick), given)
+    if failed := execute(chosen, folder, bool(quick), figures_only, given):
         raise click.ClickException(f"{len(failed)} of {len(chosen)} failed: {', '.join(failed)}")
 
+
+main.params.extend(swap_options(tuple(Swap.__dataclass_fields__)))
 
 if __name__ == "__main__":
     main()

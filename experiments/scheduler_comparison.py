@@ -20,13 +20,14 @@ that like is compared with like:
 A solver without a point found nothing within the budgets; a budget without points is infeasible.
 
     python -m experiments.scheduler_comparison [--quick] [--figures-only] [--out FOLDER]
+    python -m experiments.scheduler_comparison --solver my_solver.py:Mine   it and the optimum alone
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ from benchmarks.instances import SHARES, Grid, Shares, instance
 from dtmm.artifact import write_atomic
 from dtmm.device.provenance import git_commit
 from dtmm.errors import DtmmError, InfeasibleError
-from dtmm.scheduler import Problem, Schedule, solve
+from dtmm.scheduler import Problem, Schedule, get_solver, solve
 from dtmm.table import read_table, to_latex, write_table
-from experiments.experiment import Experiment, Job, save_figure
+from experiments.experiment import Experiment, Job, exchanged, save_figure
 
 NETWORKS = ("vgg11", "resnet12", "squeezenet")
 QUICK_NETWORKS = ("resnet12",)
@@ -74,8 +75,16 @@ LABELS = {
 """Series of the figure, in the order of its legend."""
 
 
-def measure(quick: bool) -> pd.DataFrame:
-    """One row per instance, budget and solver; empty totals where nothing was found."""
+def measure(quick: bool, solver: str | None = None) -> pd.DataFrame:
+    """One row per instance, budget and solver; empty totals where nothing was found.
+
+    Args:
+        solver: one to compare alone with the optimum, None: all of ours.
+    """
+    solvers: Sequence[str] = QUICK_SOLVERS if quick else SOLVERS
+    if solver:
+        get_solver(solver)  # one that does not exist fails here, not as one that finds nothing
+        solvers = ("lagrangian", solver)
     rows: list[dict[str, Any]] = []
     networks = QUICK_NETWORKS if quick else NETWORKS
     seeds = QUICK_SEEDS if quick else SEEDS
@@ -83,25 +92,30 @@ def measure(quick: bool) -> pd.DataFrame:
         tight = dataclasses.replace(SHARES[network], loss=None)
         shares = tight if scenario == TIGHT else Shares(1.0, 1.0, None)
         problem = instance(network, GRID, seed, shares)
-        curve = list(threshold_optima(problem, QUICK_THRESHOLDS if quick else THRESHOLDS))
+        thresholds = 0 if solver else QUICK_THRESHOLDS if quick else THRESHOLDS
+        curve = list(threshold_optima(problem, thresholds))
         for budget in QUICK_LOSSES if quick else LOSSES:
             click.echo(f"{scenario}: {network}, seed {seed}, {budget:g} nats", err=True)
             point = {"scenario": scenario, "network": network, "seed": seed, "loss_budget": budget}
-            rows += [{**point, **row} for row in _compare(problem, budget, curve, seed, quick)]
+            rows += [{**point, **row} for row in _compare(problem, budget, curve, seed, solvers)]
     return pd.DataFrame(rows)
 
 
 def _compare(
-    problem: Problem, budget: float, curve: list[Schedule], seed: int, quick: bool
+    problem: Problem,
+    budget: float,
+    curve: list[Schedule],
+    seed: int,
+    solvers: Sequence[str],
 ) -> list[dict[str, Any]]:
     """A row per solver, or the one that says that the budget is infeasible."""
     limited = _with_loss(problem, budget)
-    names = QUICK_SOLVERS if quick else SOLVERS
     try:
-        found = {name: _solved(limited, name, seed) for name in names}
+        found = {name: _solved(limited, name, seed) for name in solvers}
     except InfeasibleError:
-        return [{"solver": names[0], "status": "infeasible", "version": ""}]
-    found["threshold"] = best_within(curve, budget)
+        return [{"solver": solvers[0], "status": "infeasible", "version": ""}]
+    if curve:
+        found["threshold"] = best_within(curve, budget)
     optimum = found["lagrangian"]
     if optimum is None:
         raise DtmmError(f"{limited.name}: nothing found in {TIME_LIMIT_S:g} s")
@@ -174,15 +188,17 @@ def draw(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(2.4 * len(networks) + 0.4, 2.1 * len(scenarios) + 0.6))
     panels = figure.subplots(len(scenarios), len(networks), sharex=True, sharey=True, squeeze=False)
     cycle = matplotlib.rcParams["axes.prop_cycle"]
-    styles = list(itertools.islice(itertools.cycle(cycle), len(LABELS)))
+    labels = _labels(table)
+    styles = list(itertools.islice(itertools.cycle(cycle), len(labels)))
     # more series than the style sheet has
-    styles[-2] = {"color": "seagreen", "linestyle": (0, (6, 2)), "marker": "P"}
-    styles[-1] = {"color": "black", "linestyle": (0, (1, 3)), "marker": "v"}
+    if labels == LABELS:
+        styles[-2] = {"color": "seagreen", "linestyle": (0, (6, 2)), "marker": "P"}
+        styles[-1] = {"color": "black", "linestyle": (0, (1, 3)), "marker": "v"}
     for axes, (scenario, network) in zip(
         panels.flat, itertools.product(scenarios, networks), strict=True
     ):
         shown = averages[(averages["network"] == network) & (averages["scenario"] == scenario)]
-        for (solver, label), style in zip(LABELS.items(), styles, strict=True):
+        for (solver, label), style in zip(labels.items(), styles, strict=True):
             line = shown[shown["solver"] == solver]
             axes.plot(line["loss_budget"], line["mean"], label=label, **style)
         axes.axhline(1, color="black", lw=0.8)
@@ -203,12 +219,19 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _labels(table: pd.DataFrame) -> dict[str, str]:
+    """The series in order, a solver of the user's last, or alone."""
+    present = set(table["solver"]) - {"lagrangian"}
+    own = {name: name for name in sorted(present - LABELS.keys())}
+    return own if own and not present & LABELS.keys() else {**LABELS, **own}
+
+
 def latex(table: pd.DataFrame) -> str:
     """Mean ratios: a row per scenario, network and budget, a column per solver."""
     index = ["scenario", "network", "loss_budget"]
     wide = means(table).pivot(index=index, columns="solver", values="mean")
     wide = wide[wide["lagrangian"].notna()]
-    columns = {LABELS[name]: wide[name] for name in LABELS if name in wide}
+    columns = {text: wide[name] for name, text in _labels(table).items() if name in wide}
     shown = pd.DataFrame(columns).reset_index()
     names = {"scenario": "Limits", "network": "Network", "loss_budget": "Loss (nats)"}
     shown = shown.rename(columns=names)
@@ -240,11 +263,17 @@ def run(job: Job) -> None:
         "gap": f"{GAP:g}",
         "unit": "cycles, bytes, nats, seconds; ratio: latency over that of lagrangian",
     }
-    write_table(job.folder / f"{NAME}.csv", measure(job.quick), about)
+    about |= exchanged(job.swap)
+    write_table(job.folder / f"{NAME}.csv", measure(job.quick, job.swap.solver), about)
 
 
 EXPERIMENT = Experiment(
-    NAME, __doc__, run, draw_all, quick="One network, one budget, fewer solvers."
+    NAME,
+    __doc__,
+    run,
+    draw_all,
+    quick="One network, one budget, fewer solvers.",
+    swaps=("solver",),
 )
 main = EXPERIMENT.command()
 

@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 import importlib.metadata
-import importlib.util
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -28,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dtmm.errors import ConfigError, MeasurementError
+from dtmm.importing import load_callable
 from dtmm.latency.base import CostModel
 from dtmm.latency.fitted import FittedModel, fit, sample, split
 from dtmm.latency.structure import check_kernel, scratch
@@ -143,7 +141,7 @@ def make_cost_model(name: str, points: Sequence[Point], measure: Measure) -> Cos
     if name.endswith(".csv"):
         return LatencyTable.load(Path(name))
     if ":" in name:
-        return FunctionModel(name, _function(name))
+        return FunctionModel(name, load_callable(name, "cost model"))
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ConfigError(
@@ -170,27 +168,3 @@ def _checked(name: str, point: Point, cost: Cost) -> Cost:
             f"cost model {name} answers {cost} for {describe(point)}, expected finite numbers >= 0"
         )
     return cost
-
-
-def _function(name: str) -> Callable[[Point], Any]:
-    """The function behind MODULE:FUNCTION or FILE.py:FUNCTION; modules are also looked for here."""
-    where, _, attribute = name.rpartition(":")
-    try:
-        if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            if str(Path.cwd()) not in sys.path:
-                sys.path.append(str(Path.cwd()))
-            module = importlib.import_module(where)
-    except Exception as error:  # whatever the user's file raises
-        raise ConfigError(
-            f"cost model {name}: {where} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise ConfigError(f"cost model {name}: {where} has no function {attribute!r}")
-    found: Callable[[Point], Any] = function
-    return found

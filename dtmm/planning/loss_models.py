@@ -1,7 +1,7 @@
 """Estimators of the loss of every choice, equation (5) of docs/scheduler.md, by name.
 
 A loss model turns what is known of the units into `LossTables`, in nats. A new one is a function of
-(choices, importance) and a line in LOSS_MODELS.
+(choices, importance) and a line in LOSS_MODELS, or named where it is used: MODULE:FUNCTION.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from dtmm.errors import ConfigError, DtmmError
+from dtmm.importing import load_callable
 from dtmm.planning.levels import Choices, ConvChoices
 from dtmm.planning.loss import Floats, LossModel, LossTables, channel_scores, sum_of_scores
 from dtmm.planning.ranking import kept_channels, kept_filterlets
@@ -170,11 +171,14 @@ the importance scores: the paper's first-order Taylor, squared Taylor or Fisher 
 
 
 def loss_model(name: str, sensitivity: Sensitivity | None = None) -> LossModel:
-    """The loss model of that name.
+    """The loss model of that name, or the user's own function, MODULE:FUNCTION or FILE.py:FUNCTION.
 
     Raises:
         ConfigError: unknown, or it needs a measured sensitivity and got none.
     """
+    if ":" in name:
+        own: LossModel = load_callable(name, "loss model")
+        return own
     if name not in LOSS_MODELS:
         raise ConfigError(f"loss model {name!r} is unknown, expected {', '.join(LOSS_MODELS)}")
     make = LOSS_MODELS[name]

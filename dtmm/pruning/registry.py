@@ -1,5 +1,5 @@
 """Importance criteria by name. A new criterion is one file and one line here, and keeps what
-`dtmm.testing.criteria` checks."""
+`dtmm.testing.criteria` checks. The user's own is named where it is used: MODULE:FUNCTION."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dtmm.config import ImportanceConfig
 from dtmm.data.dataset import Dataset
 from dtmm.errors import ConfigError
+from dtmm.importing import load_callable
 from dtmm.network.ir import Network
 from dtmm.pruning.bn_scale import bn_scale
 from dtmm.pruning.chip import chip
@@ -50,14 +51,22 @@ def estimate_importance(
         progress: called with (batches done, batches in all).
 
     Raises:
-        ConfigError: the criterion is not in `CRITERIA`.
+        ConfigError: the criterion is not in `CRITERIA` and names no function.
     """
-    if config.criterion not in CRITERIA:
-        known = ", ".join(sorted(CRITERIA))
-        raise ConfigError(f"unknown importance criterion '{config.criterion}'; known: {known}")
+    criterion = _criterion(config.criterion)
     images = config.batches * config.batch_size
     batches = training_batches(dataset, images, config.batch_size, config.seed)
-    return CRITERIA[config.criterion](network, _counted(batches, config.batches, progress))
+    return criterion(network, _counted(batches, config.batches, progress))
+
+
+def _criterion(name: str) -> Criterion:
+    if ":" in name:
+        own: Criterion = load_callable(name, "importance criterion")
+        return own
+    if name not in CRITERIA:
+        known = ", ".join(sorted(CRITERIA))
+        raise ConfigError(f"unknown importance criterion '{name}'; known: {known}")
+    return CRITERIA[name]
 
 
 def _counted(

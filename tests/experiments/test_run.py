@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from experiments.experiment import RESULTS
-from experiments.run import NAMES, experiment, main
+from experiments.experiment import QUICK_RESULTS, RESULTS, Swap, results_folder
+from experiments.run import NAMES, chosen_names, experiment, main
 
 
 def test_every_script_is_listed() -> None:
@@ -37,6 +37,11 @@ def test_committed_figures_come_from_committed_tables(tmp_path: Path) -> None:
         (["nonsense", "--quick"], "unknown experiment 'nonsense', expected operator_latency"),
         ([], "name an experiment"),
         (["fwcs_forms"], "say --quick"),
+        (
+            ["scheduler_comparison", "--quick", "--cost-model", "mac"],
+            "scheduler_comparison does not honour --cost-model mac, expected --solver",
+        ),
+        (["all", "--quick", "--solver", "x", "--criterion", "y"], "no experiment honours"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
@@ -50,6 +55,29 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "fwcs_forms.csv" in done.output
     assert "1 of 1 failed: fwcs_forms" in done.output
+
+
+def test_an_exchange_runs_who_honours_it_and_leaves_committed_results() -> None:
+    swap = Swap(solver="greedy")
+    chosen = chosen_names(["all"], swap)
+    assert "scheduler_comparison" in chosen and "fwcs_forms" not in chosen
+    assert results_folder(quick=False, swap=swap) == QUICK_RESULTS
+    assert results_folder(quick=False, swap=Swap(executor="here")) == RESULTS
+
+
+@pytest.mark.parametrize("name", ["x", "math:pi", "no_such_file.py:Solver", "math:floor"])
+def test_a_solver_that_is_none_fails_in_a_line(name: str, tmp_path: Path) -> None:
+    command = ["scheduler_comparison", "--quick", "--solver", name, "--out", str(tmp_path)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1
+    [line] = [line for line in done.output.splitlines() if "FAILED" in line]
+    assert f"solver {name}" in line.replace("'", "")
+
+
+def test_the_script_itself_refuses_what_it_does_not_honour() -> None:
+    done = CliRunner().invoke(experiment("fwcs_forms").command(), ["--quick", "--device", "fvp"])
+    assert done.exit_code == 1
+    assert "does not honour --device fvp" in done.output
 
 
 def test_titles_and_names_agree() -> None:

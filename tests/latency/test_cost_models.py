@@ -104,7 +104,7 @@ def test_macs_are_counted() -> None:
         ("nothing_like_it", "is unknown: expected measured, fitted, analytic, mac"),
         ("no.such.module:cost", "no.such.module cannot be imported: ModuleNotFoundError"),
         ("no_such.py:cost", "no_such.py cannot be imported"),
-        ("math:no_such", "math has no function 'no_such'"),
+        ("math:no_such", "math has no function or class 'no_such'"),
     ],
 )
 def test_unknown_models_are_errors(name: str, says: str) -> None:

@@ -5,6 +5,7 @@ A solver from another package is one class, registered by the entry point group 
     [project.entry-points."dtmm.solvers"]
     mine = "my_package:MySolver"
 
+or named where it is used, as `my_package:MySolver` or `my_file.py:MySolver`.
 `dtmm.testing.solvers` holds the checks that it should pass.
 """
 
@@ -14,6 +15,7 @@ import functools
 import importlib.metadata
 
 from dtmm.errors import ConfigError, ToolchainError
+from dtmm.importing import load_callable
 from dtmm.scheduler.problem import Problem
 from dtmm.scheduler.solvers.annealing import Annealing
 from dtmm.scheduler.solvers.annealing_paper import PaperAnnealing
@@ -72,6 +74,9 @@ def _plugins() -> dict[str, type[Solver]]:
 def get_solver(name: str = "auto", problem: Problem | None = None) -> Solver:
     """The solver of that name; "auto" is the first exact one installed that can do `problem`.
 
+    Args:
+        name: of `all_solvers()`, or a class of the user's, MODULE:CLASS or FILE.py:CLASS.
+
     Raises:
         ConfigError: unknown name, or the solver cannot do `problem`.
         ToolchainError: known, but not installed.
@@ -79,6 +84,8 @@ def get_solver(name: str = "auto", problem: Problem | None = None) -> Solver:
     known = all_solvers()
     if name == "auto":
         return next(cls() for cls in known.values() if cls.exact and _usable(cls, problem))
+    if ":" in name and name not in known:
+        known = {**known, name: _own(name)}
     if name not in known:
         raise ConfigError(f"solver {name!r} is unknown, expected auto, {', '.join(known)}")
     if known[name].version() is None:
@@ -90,6 +97,15 @@ def get_solver(name: str = "auto", problem: Problem | None = None) -> Solver:
             f"expected one of {', '.join(able)}"
         )
     return known[name]()
+
+
+def _own(name: str) -> type[Solver]:
+    found = load_callable(name, "solver")
+    if not (isinstance(found, type) and issubclass(found, Solver)):
+        raise ConfigError(
+            f"solver {name} is {found!r}, expected a subclass of dtmm.scheduler.Solver"
+        )
+    return found
 
 
 def _usable(cls: type[Solver], problem: Problem | None) -> bool:
