@@ -18,6 +18,7 @@ mkdir -p tests/results
     echo "commit: $commit"
     echo "machine: $(nproc) cores, $("$bin/python" -V), $(uname -sm)"
     [ -n "${DTMM_MODELS:-}" ] && echo "models: given" || echo "models: not given, their tests skipped"
+    grep '^counted: ' "$log" || true
     tail -n 1 "$log"
 } >tests/results/full-summary.tmp
 mv tests/results/full-summary.tmp tests/results/full-summary.txt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import hypothesis
@@ -50,6 +51,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header(config: pytest.Config) -> str:
     models = os.environ.get("DTMM_MODELS", "not set: tests of real models skip")
     return f"dtmm: profile {'full' if config.getoption('--full') else 'ci'}, DTMM_MODELS {models}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What passing tests counted with `record_property(what, {unit: count})`, added up."""
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for report in terminalreporter.getreports("passed"):
+        for what, counts in report.user_properties:
+            if report.when == "call" and isinstance(counts, dict):
+                counted[what].update(counts)
+    for what, counts in sorted(counted.items()):
+        numbers = ", ".join(f"{count:,} {unit}" for unit, count in counts.items())
+        terminalreporter.write_line(f"counted: {what}: {numbers}")
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,10 @@ from dtmm import runtime_c
 from dtmm.deploy.deployment import Deployment, check_images
 from dtmm.deploy.project import render_project
 from dtmm.deploy.steps import step_names
-from dtmm.device.build import build_elf
+from dtmm.device.build import build_elf, compile_objects
 from dtmm.device.cycle_model import CycleModel, cycle_model
 from dtmm.device.elf import Elf, flash_bytes, product_ram_bytes, symbol
+from dtmm.device.memory import MemoryMap
 from dtmm.device.protocol import Run
 from dtmm.device.provenance import collect_provenance
 from dtmm.device.qemu import run_firmware
@@ -150,13 +151,19 @@ def _profile(
 
 
 def build_firmware(
-    deployment: Deployment, work: Path, images: int, counted: int, profile: bool = False
+    deployment: Deployment,
+    work: Path,
+    images: int,
+    counted: int,
+    profile: bool = False,
+    memory: MemoryMap | None = None,
 ) -> Elf:
     """The harness around a deployment, in the folder `work`, where "images.int8" must lie to run.
 
     Args:
         images: in that file. counted: the first so many inferences are a region each.
         profile: every step of an inference is a region instead, and reports a checksum.
+        memory: where its parts lie; None: code and weights in ITCM, the arena in SRAM.
 
     Raises:
         ToolchainError: a tool is missing or fails. MeasurementError: the linked arena is not the
@@ -172,13 +179,18 @@ def build_firmware(
     }
     if profile:
         defines |= {"HARNESS_PROFILE": None, "DTMM_MODEL_HOOKS": '"hooks.h"'}
+    objects = work / "runtime"  # without the model's headers in sight: from the cache
+    objects.mkdir(exist_ok=True)
     elf = build_elf(
         model_sources=[work / "model" / "model.c", work / "model" / "weights.c"],
-        runtime_sources=runtime_c.device_sources(),
+        runtime_sources=compile_objects(
+            runtime_c.device_sources(), objects, [runtime_c.include_dir()]
+        ),
         harness_sources=[harness / "network_main.c"],
         out_elf=work / ("profile.elf" if profile else "firmware.elf"),
         include_dirs=[work / "model", runtime_c.include_dir(), harness],
         defines=defines,
+        memory=memory,
     )
     linked = symbol(elf.path, "arena").size
     if linked != deployment.arena.bytes:

@@ -34,19 +34,9 @@ from tests.training.networks import Builder
 
 pytest.importorskip("tflite_micro")
 from tests.deploy.custom_operator import ALL_KERNELS, SOURCES, Operator, run_litert, run_tflm
+from tests.deploy.every_layer import pruned
 
 BAD_ARGUMENT, NO_SPACE, BAD_BLOB, UNSUPPORTED = -1, -2, -3, -4
-
-
-def pruned(network: QuantizedNetwork, share: float, seed: int) -> QuantizedNetwork:
-    """The network without a share of its filterlets, and one filter of each layer dead."""
-    rng = np.random.default_rng(seed)
-    for op in network.ops:
-        if isinstance(op, Conv2D):
-            weights = network.params[op.weight]
-            weights[rng.random(weights.shape[:3]) < share] = 0
-            weights[int(rng.integers(len(weights)))] = 0
-    return network
 
 
 def convs(network: QuantizedNetwork) -> list[str]:

@@ -6,6 +6,7 @@ import dataclasses
 import resource
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,12 +102,12 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def check_damaged(seeds: range) -> None:
+def check_damaged(seeds: range) -> dict[str, int]:
     """Read, or refused in one line; never anything else, never slow, never with much memory."""
     refused, before = 0, peak_memory()
     for seed in seeds:
         content = damaged(np.random.default_rng(seed))
-        start = time.perf_counter()
+        start = time.process_time()  # a busy machine is no slow reader
         try:
             network = read_tflite(content, "damaged")
         except DtmmError as error:
@@ -114,9 +115,10 @@ def check_damaged(seeds: range) -> None:
             refused += 1
         else:
             assert network.ops or network.outputs, seed
-        assert time.perf_counter() - start < 1, seed
+        assert time.process_time() - start < 1, seed
         assert peak_memory() - before < 1 << 30, seed
     assert refused > len(seeds) // 10
+    return {"files": len(seeds), "refused": refused}
 
 
 def test_damaged_files_are_refused() -> None:
@@ -125,8 +127,11 @@ def test_damaged_files_are_refused() -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-def test_many_more_damaged_files_are_refused() -> None:
-    check_damaged(range(3000, 1_003_000))
+def test_many_more_damaged_files_are_refused(
+    record_property: Callable[[str, object], None],
+) -> None:
+    counts = check_damaged(range(3000, 1_003_000))
+    record_property("damaged .tflite files, each in 1 s and 1 GiB", counts)
 
 
 def with_schema(change) -> bytes:  # type: ignore[no-untyped-def]
