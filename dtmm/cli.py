@@ -111,10 +111,11 @@ def _print_report(report: dict[str, Any]) -> None:
         layer_rows,
         pool_line,
         schedule_line,
+        title,
     )
 
     console = Console(highlight=False)
-    table = Table(title=f"{report['model']} on {report['dataset']}")
+    table = Table(title=title(report))
     for column in ("", "dense int8", "DTMM", ""):
         table.add_column(column, justify="left" if not table.columns else "right")
     for row in comparison_rows(report):

@@ -53,7 +53,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """A dataset of `dtmm.data` and its folder (None: where its package installs it)."""
+    """A dataset of `dtmm.data` and its folder (None: where its package installs it).
+
+    `name` none: an int8 .tflite alone is pruned, by the magnitude of its weights, untuned.
+    """
 
     name: str = "fashion_mnist"
     folder: str | None = None
@@ -222,7 +225,8 @@ class QuantizeConfig:
 
     Attributes:
         calibration_images: training images that set the activation ranges.
-        ranges: minmax, percentile or mse. equalize: rescale channels between layers first.
+        ranges: minmax, percentile or mse; or file, those of the int8 network that was read.
+        equalize: rescale channels between layers first.
         bias_correction: take the mean error of rounded weights out of the biases.
         qat_epochs: passes of quantization-aware training, 0: none; of qat_images training images
             each, at peak rate qat_lr of Adam.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtmm.config import Config
 from dtmm.deploy import Deployment
+from dtmm.errors import ConfigError
 from dtmm.network.ir import Network
 from dtmm.pipeline import files
+from dtmm.pipeline.data_free import NO_DATA, random_dataset
 from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
 from dtmm.pipeline.source import GivenSource
@@ -42,7 +44,7 @@ class Result:
 
 def compress(
     model: nn.Module | QuantizedNetwork,
-    dataset: Dataset,
+    dataset: Dataset | None,
     config: Config | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -53,6 +55,7 @@ def compress(
     Args:
         model: trained, float [N, C, H, W] to logits, of operators that `from_torch` reads; or an
             int8 network (`load_tflite`), whose float form is pruned, tuned and quantized again.
+        dataset: None, for an int8 network alone: weights decide what goes, nothing is trained.
         config: settings and budgets (`dtmm.load_config`); `config.run` names the run folder,
             `config.model.name` the network.
 
@@ -62,9 +65,14 @@ def compress(
             and reference.
     """
     settings = config or Config()
+    if dataset is None:
+        if not isinstance(model, QuantizedNetwork):
+            raise ConfigError(f"a {type(model).__name__} needs a dataset, an int8 network does not")
+        dataset = random_dataset(model)
+        settings = replace(settings, data=replace(settings.data, name=NO_DATA))
     source = GivenSource(model, dataset, settings.model.name)
     context = open_run(settings, progress or Progress(), source)
-    run_until(context, stages(settings), "report")
+    run_until(context, stages(context.config), "report")
     return Result(
         folder=context.folder.path,
         report=json.loads(context.folder.file("report.json").read_text()),

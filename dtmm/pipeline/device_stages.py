@@ -150,7 +150,7 @@ def run(context: Context) -> str:
         results[system] = evaluate(context, f"{prefix}deployment.dtmm", f"{prefix}measurement.dtmm")
     write_atomic(context.folder.file("evaluation.json"), json.dumps(results, indent=1) + "\n")
     _check_memory(context)
-    images = context.config.device.images
+    images = results["dtmm"]["images_compared"]
     return (
         f"dense {100 * results['dense']['accuracy']:.2f} %, "
         f"DTMM {100 * results['dtmm']['accuracy']:.2f} %; every output "

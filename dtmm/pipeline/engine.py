@@ -11,6 +11,7 @@ from pathlib import Path
 from dtmm import runtime_c
 from dtmm.config import Config, save_config
 from dtmm.errors import ConfigError
+from dtmm.pipeline.data_free import without_data
 from dtmm.pipeline.folder import RunFolder, digest, key_of
 from dtmm.pipeline.progress import Progress
 from dtmm.pipeline.source import ConfiguredSource, Source
@@ -61,7 +62,11 @@ def open_run(config: Config, progress: Progress, source: Source | None = None) -
 
     Args:
         source: None: the model and dataset that the settings name.
+
+    Raises:
+        ConfigError: the folder is a file, or `data.name=none` with settings that need images.
     """
+    config = without_data(config)
     path = Path(config.run.folder) / config.run.name
     if path.exists() and not path.is_dir():
         raise ConfigError(f"run folder {path} is a file; choose another run.name")

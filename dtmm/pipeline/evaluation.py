@@ -81,5 +81,5 @@ def _require_stack(config: Config, measured: Measurement) -> None:
     if measured.sram["stack"] > config.budget.stack:
         raise MeasurementError(
             f"an inference uses {measured.sram['stack']} B of stack, budget.stack sets aside "
-            f"{config.budget.stack} B"
+            f"{config.budget.stack} B: give budget.stack at least that"
         )

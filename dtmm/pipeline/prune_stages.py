@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dtmm.pipeline import files
+from dtmm.pipeline.data_free import FILE_RANGES, NO_DATA
 from dtmm.pipeline.engine import Context
 
 ERROR_IMAGES = 32
@@ -123,6 +124,7 @@ def schedule(context: Context) -> str:
     some = dataset.to_input(dataset.train_images[:CHECKED_IMAGES])
     require_equal_outputs(source, selection, removed, some)
     files.save(context, "pruned.dtmm", Pruned(removed, found.kernels))
+    unit = "nats" if dataset.name != NO_DATA else "shares of layers' weights"
     again = f", after {rounds} rounds (the real arena plan broke the SRAM budget)"
     if len(ranking) > 1:
         losses = ranking["measured_loss"]
@@ -133,7 +135,7 @@ def schedule(context: Context) -> str:
         )
     return (
         f"{found.latency / 1e6:.2f} Mcycles, {found.flash / 1024:.1f} KiB flash, "
-        f"{found.sram / 1024:.1f} KiB SRAM, {found.loss:.3f} nats; gap {100 * found.gap:.4f} % "
+        f"{found.sram / 1024:.1f} KiB SRAM, {found.loss:.3f} {unit}; gap {100 * found.gap:.4f} % "
         f"({found.status}, {found.solver}, {found.seconds:.1f} s){again if rounds > 1 else ''}"
         f"{result.sentence()}"
     )
@@ -182,16 +184,20 @@ def finetune(context: Context) -> str:
     files.save(context, "tuned.dtmm", tuned)
     checkpoint.unlink(missing_ok=True)
     share = accuracy(Executor(tuned), dataset, dataset.test_images, dataset.test_labels)
+    if dataset.name == NO_DATA:
+        return f"no images: nothing to tune; {100 * share:.2f} % of random images decided as before"
     return f"{100 * share:.2f} % test accuracy in float"
 
 
 def quantize(context: Context) -> str:
     """dense_int8.dtmm, pruned_int8.dtmm: both networks in int8 by the same settings;
     dense_quantization.csv, quantization.csv: what that costs each of their tensors."""
+    from dtmm.network.fold import fold
     from dtmm.network.ir import Network
     from dtmm.pruning.modes import Pruned
+    from dtmm.quantization import quantize as quantize_folded
     from dtmm.quantization.error import save_errors
-    from dtmm.training.int8 import calibration_images, int8_errors, to_int8
+    from dtmm.training.int8 import Int8, calibration_images, int8_errors, to_int8
     from dtmm.training.masks import filterlet_masks
 
     dataset, settings = context.source.dataset, context.config.quantize
@@ -201,14 +207,21 @@ def quantize(context: Context) -> str:
     for source, prefix, single in (("network.dtmm", "dense_", {}), ("tuned.dtmm", "", gone)):
         network = files.load(context, source, Network)
         masks = {**filterlet_masks(network), **single}
-        with context.progress.bar("steps") as bar:
-            made = to_int8(network, dataset, settings, bar, masks)
+        if settings.ranges == FILE_RANGES:
+            folded = fold(network)
+            made = Int8(quantize_folded(folded, context.source.ranges()), folded)
+        else:
+            with context.progress.bar("steps") as bar:
+                made = to_int8(network, dataset, settings, bar, masks)
         files.save(context, f"{prefix or 'pruned_'}int8.dtmm", made.network)
         errors = int8_errors(made, images)
         save_errors(context.folder.file(f"{prefix}quantization.csv"), errors, len(images))
         worst[prefix] = min(errors, key=lambda error: error.sqnr_db)
+    origin = f"{settings.calibration_images} training images"
+    if settings.ranges == FILE_RANGES:
+        origin = "the int8 network that was read"
     return (
-        f"activation ranges ({settings.ranges}) from {settings.calibration_images} training images"
+        f"activation ranges ({settings.ranges}) from {origin}"
         f"{f', {settings.qat_epochs} epochs of training' if settings.qat_epochs else ''}; noisiest "
         f"tensor {worst[''].tensor}, {worst[''].sqnr_db:.1f} dB"
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from dtmm.config import Config
-from dtmm.errors import UnsupportedError
+from dtmm.errors import ConfigError, UnsupportedError
 from dtmm.network.ir import Network, Softmax
+from dtmm.pipeline.data_free import FILE_RANGES, NO_DATA, random_dataset, ranges_of
 from dtmm.quantization.dequantize import dequantize
 from dtmm.quantization.quantized import QuantizedNetwork
 
@@ -18,6 +22,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dtmm.data import Dataset
+
+
+Ranges = Mapping[str, tuple[float, float]]
+
+NORMALIZED_ON = 1024
+"""Training images that give an int8 network its batch normalization again."""
 
 
 class Source(Protocol):
@@ -33,6 +43,13 @@ class Source(Protocol):
     def identity(self) -> str:
         """SHA-256 over weights and data: a stage is up to date only while it stays the same."""
 
+    def ranges(self) -> Ranges:
+        """Of an int8 network, how far each tensor's codes reach: `quantize.ranges=file`.
+
+        Raises:
+            ConfigError: it is a float network.
+        """
+
 
 @dataclass(frozen=True)
 class ConfiguredSource:
@@ -46,7 +63,18 @@ class ConfiguredSource:
         """See Source."""
         from dtmm.data import load_dataset
 
+        if self.config.data.name == NO_DATA:
+            return random_dataset(self._int8(f"data.name={NO_DATA}"))
         return load_dataset(self.config.data.name, self.config.data.folder)
+
+    def _int8(self, asked: str) -> QuantizedNetwork:
+        """The int8 file that a setting asks for."""
+        from dtmm.quantization.tflite_reader import load_tflite
+
+        given = self.config.model.checkpoint
+        if given is None or Path(given).suffix != ".tflite":
+            raise ConfigError(f"{asked}: expected an int8 .tflite as model.checkpoint, got {given}")
+        return load_tflite(Path(given))
 
     @property
     def _checkpoint(self) -> Path:
@@ -75,6 +103,10 @@ class ConfiguredSource:
         content = self._checkpoint.read_bytes() if self._checkpoint.is_file() else b""
         return hashlib.sha256(content + self.dataset.hash.encode()).hexdigest()
 
+    def ranges(self) -> Ranges:
+        """See Source."""
+        return ranges_of(self._int8(f"quantize.ranges={FILE_RANGES}"))
+
 
 @dataclass(frozen=True)
 class GivenSource:
@@ -96,14 +128,26 @@ class GivenSource:
         """See Source."""
         from dtmm.artifact import fingerprint
 
-        network = fingerprint(self.network()[0])
+        given = self.module
+        network = fingerprint(given if isinstance(given, QuantizedNetwork) else self.network()[0])
         return hashlib.sha256((network + self.dataset.hash).encode()).hexdigest()
+
+    def ranges(self) -> Ranges:
+        """See Source."""
+        if not isinstance(self.module, QuantizedNetwork):
+            kind = type(self.module).__name__
+            raise ConfigError(
+                f"quantize.ranges={FILE_RANGES}: expected an int8 network, got {kind}"
+            )
+        return ranges_of(self.module)
 
 
 def int8_form(network: QuantizedNetwork, what: str, dataset: Dataset) -> tuple[Network, str]:
     """The float network that an int8 one approximates, to be pruned, tuned and quantized again.
 
     A softmax at its end is left out: training wants the logits, and the largest stays the largest.
+    Where there are images to measure its statistics on, every convolution gets the batch
+    normalization again that quantizing folded away (`dtmm.training.normalize`).
 
     Raises:
         UnsupportedError: it does not take the dataset's images, or has not one output per class.
@@ -114,15 +158,19 @@ def int8_form(network: QuantizedNetwork, what: str, dataset: Dataset) -> tuple[N
             f"{what} maps {' and '.join(map(str, shapes))}, dataset {dataset.name} has images of "
             f"{dataset.image_shape} and {len(dataset.classes)} classes"
         )
-    network_float = dequantize(network)
-    last = network_float.ops[-1]
-    if not isinstance(last, Softmax):
-        return network_float, f"{what}: int8, its float form"
-    tensors = {name: s for name, s in network_float.tensors.items() if name != last.output}
-    logits = replace(
-        network_float, ops=network_float.ops[:-1], tensors=tensors, outputs=(last.input,)
-    )
-    return logits, f"{what}: int8, its float form without the softmax at its end"
+    found, summary = dequantize(network), f"{what}: int8, its float form"
+    last = found.ops[-1]
+    if isinstance(last, Softmax):
+        tensors = {name: s for name, s in found.tensors.items() if name != last.output}
+        found = replace(found, ops=found.ops[:-1], tensors=tensors, outputs=(last.input,))
+        summary += " without the softmax at its end"
+    if dataset.name != NO_DATA:
+        from dtmm.training.normalize import with_batch_norm
+
+        chosen = np.random.default_rng(0).permutation(len(dataset.train_images))[:NORMALIZED_ON]
+        found = with_batch_norm(found, dataset.to_input(dataset.train_images[np.sort(chosen)]))
+        summary += f", batch normalization measured on {len(chosen)} images"
+    return found, summary
 
 
 def capture(module: nn.Module, dataset: Dataset, name: str) -> Network:

@@ -14,6 +14,7 @@ from dtmm.latency.measure import CYCLE_MODEL
 from dtmm.latency.table import LatencyTable
 from dtmm.network.ir import Network
 from dtmm.pipeline import files
+from dtmm.pipeline.data_free import NO_DATA
 from dtmm.pipeline.engine import Context
 from dtmm.pipeline.remeasure import LIMIT, load_checks
 from dtmm.pipeline.scheduling import SCHEDULED_MODES
@@ -55,7 +56,7 @@ def build_report(context: Context) -> dict[str, Any]:
         "bit_exact": all(system["bit_exact"] for system in evaluation.values()),
         "mode": config.prune.mode,
         "schedule": _schedule(context, ours) if scheduled else None,
-        "pool": _pool(context) if scheduled else None,
+        "pool": _pool(context) if scheduled and dataset.name != NO_DATA else None,
         "table_check": _table_check(context, ours) if scheduled else None,
         "layers": (layers := _layers(context, deployment.kernels)),
         "dead_filters": sum(layer["dead_filters"] for layer in layers),

@@ -15,6 +15,7 @@ from dtmm.report.rows import (
     layer_rows,
     pool_line,
     schedule_line,
+    title,
 )
 
 
@@ -31,6 +32,7 @@ def render(report: Mapping[str, Any]) -> str:
     ]
     return environment.from_string(template).render(
         report=report,
+        heading=title(report),
         comparison=comparison_rows(report),
         layers=layer_rows(report),
         schedule=schedule_line(report),

@@ -10,9 +10,12 @@ def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]
     """(quantity, dense int8, DTMM, ratio or difference), formatted."""
     dense, ours = report["dense"], report["dtmm"]
     clock = report["clock_mhz"]
+    judged = (
+        "test accuracy ({:,} images)" if has_data(report) else "as the file ({:,} random images)"
+    )
     rows = [
         (
-            f"test accuracy ({report['test_images']:,} images)",
+            judged.format(report["test_images"]),
             f"{100 * dense['accuracy']:.2f} %",
             f"{100 * ours['accuracy']:.2f} %",
             f"{100 * (ours['accuracy'] - dense['accuracy']):+.2f} points",
@@ -38,6 +41,18 @@ def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]
     ]
     rows.append(_bytes("SRAM: total", sum(dense["sram"].values()), sum(ours["sram"].values())))
     return rows
+
+
+def title(report: Mapping[str, Any]) -> str:
+    """The network, and what it was pruned on."""
+    return f"{report['model']} " + (
+        f"on {report['dataset']}" if has_data(report) else "without data"
+    )
+
+
+def has_data(report: Mapping[str, Any]) -> bool:
+    """Whether the run had a dataset: without one, scores are shares of weights and not nats."""
+    return bool(report["dataset"] != "none")
 
 
 def cycle_model(report: Mapping[str, Any]) -> str:
@@ -79,7 +94,11 @@ def schedule_line(report: Mapping[str, Any]) -> str:
         f"schedule: {schedule['objective']:,.0f} cycles ({cycle_model(report)}) predicted, "
         f"bound {schedule['bound']:,.0f}, gap {100 * schedule['gap']:.4f} % ({schedule['status']}, "
         f"{schedule['solver']}, {schedule['seconds']:.1f} s), "
-        f"estimated loss {schedule['loss']:.4f} nats"
+        + (
+            f"estimated loss {schedule['loss']:.4f} nats"
+            if has_data(report)
+            else f"shares of the layers' weights that go: {schedule['loss']:.4f} in all"
+        )
     )
 
 

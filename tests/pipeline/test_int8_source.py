@@ -6,18 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from dtmm.config import load_config
+import dtmm
+from dtmm import artifact
+from dtmm.config import Config, load_config
 from dtmm.data import load_dataset
-from dtmm.errors import UnsupportedError
-from dtmm.network.ir import Network, Softmax
+from dtmm.errors import ConfigError, UnsupportedError
+from dtmm.network.ir import Conv2D, FullyConnected, Network, Softmax
 from dtmm.network.tflite_writer import write_tflite
 from dtmm.pipeline import files
+from dtmm.pipeline.data_free import random_dataset, without_data
 from dtmm.pipeline.engine import open_run, run_until
 from dtmm.pipeline.progress import Progress
-from dtmm.pipeline.source import GivenSource
+from dtmm.pipeline.source import ConfiguredSource, GivenSource
 from dtmm.pipeline.stages import STAGES
-from dtmm.quantization import QuantizedNetwork, quantize
+from dtmm.quantization import QuantizedNetwork, quantize, quantize_input, run
 from dtmm.quantization.tflite_reader import load_tflite
 from dtmm.training.calibrate import activation_ranges
 from dtmm.training.executor import Executor
@@ -68,7 +72,10 @@ def test_an_int8_network_can_be_given_to_compress(model: Path) -> None:
     source = GivenSource(network, load_dataset("digits"), "tiny")
     found, summary = source.network()
     assert "without the softmax" in summary
-    assert len(found.ops) == len(network.ops) - 1
+    layers = [op for op in found.ops if isinstance(op, Conv2D | FullyConnected)]
+    assert [op.name for op in layers] == [
+        op.name for op in network.ops if isinstance(op, Conv2D | FullyConnected)
+    ]
     assert source.identity() == GivenSource(network, load_dataset("digits"), "tiny").identity()
     key = next(iter(network.weight_scales))
     changed = {**network.params, key: -network.params[key]}
@@ -85,3 +92,81 @@ def test_a_network_for_other_images_is_refused(model: Path) -> None:
     other = data.__class__(**{**data.__dict__, **wide})
     with pytest.raises(UnsupportedError, match=r"int8 network as given maps .* dataset digits has"):
         GivenSource(network, other, "tiny").network()
+
+
+def settings(folder: Path, *overrides: str) -> Config:
+    """A run of seconds: no layer is measured before it is chosen."""
+    return load_config(
+        None,
+        ["model.name=tiny", "run.name=t", f"run.folder={folder}", "device.images=4",
+         "table.cost_model=analytic", "table.channel_levels=3", "table.filterlet_levels=3",
+         *overrides],
+    )  # fmt: skip
+
+
+def test_a_file_is_pruned_tuned_and_quantized_again(
+    model: Path, toolchain: None, tmp_path: Path
+) -> None:
+    network, data = load_tflite(model), load_dataset("digits")
+    some = ["finetune.epochs=2", "finetune.batch=64", "schedule.pool=1", "importance.batches=8"]
+    result = dtmm.compress(network, data, settings(tmp_path, *some, "budget.flash=28KiB"))
+    dense, ours = result.report["dense"], result.report["dtmm"]
+    assert result.report["bit_exact"] is True
+    assert ours["flash"]["weights"] < dense["flash"]["weights"]
+    assert ours["cycles"] < dense["cycles"]
+    assert dense["accuracy"] > 0.9
+    assert ours["accuracy"] > dense["accuracy"] - 0.15
+    again = load_tflite(result.folder / "tflite" / "tiny.tflite")
+    codes = np.random.default_rng(0).integers(-128, 128, (2, 16, 16, 1)).astype(np.int8)
+    pruned = artifact.load(result.folder / "pruned_int8.dtmm", QuantizedNetwork)
+    assert np.array_equal(run(again, codes), run(pruned, codes))
+
+
+def test_a_file_is_pruned_without_data(model: Path, toolchain: None, tmp_path: Path) -> None:
+    network = load_tflite(model)
+    result = dtmm.compress(network, None, settings(tmp_path, "budget.max_loss=1.0"))
+    dense, ours = result.report["dense"], result.report["dtmm"]
+    assert result.report["bit_exact"] is True
+    assert result.report["pool"] is None, "nothing is judged on images that mean nothing"
+    assert dense["accuracy"] == 1.0
+    assert ours["cycles"] < dense["cycles"]
+    # unpruned it is the file itself, pruned it keeps the file's scales
+    logits = network.ops[-1].input
+    whole = artifact.load(result.folder / "dense_int8.dtmm", QuantizedNetwork)
+    codes = np.random.default_rng(0).integers(-128, 128, (4, 16, 16, 1)).astype(np.int8)
+    assert np.array_equal(run(whole, codes), run(network, codes, keep_all=True)[logits])
+    for name, tensor in result.deployment.network.tensors.items():
+        theirs = network.tensors[name]
+        assert (tensor.scale, tensor.zero_point) == (theirs.scale, theirs.zero_point)
+
+
+def test_random_images_are_every_input_code(model: Path) -> None:
+    network = load_tflite(model)
+    data = random_dataset(network)
+    codes = quantize_input(network, data.to_input(data.test_images))
+    assert np.array_equal(codes, data.test_images.astype(np.int16) - 128)
+    assert set(codes.ravel()) == set(range(-128, 128))
+    assert np.array_equal(run(network, codes).argmax(axis=1), data.test_labels)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("finetune.epochs=5", "finetune.epochs=5 needs images; with data.name=none: 0"),
+        ("importance.criterion=fisher", "criterion=fisher needs images; .*: l1 or l2 or random"),
+        ("schedule.loss_model=measured", "loss_model=measured needs images; .*: scores"),
+        ("prune.mode=patdnn", "prune.mode=patdnn needs images; .*: dtmm or structured"),
+    ],
+)
+def test_what_needs_data_is_refused_without(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        without_data(load_config(None, ["data.name=none", override]))
+
+
+def test_a_float_network_needs_data() -> None:
+    with pytest.raises(ConfigError, match=r"expected an int8 \.tflite as model.*, got None"):
+        _ = ConfiguredSource(load_config(None, ["data.name=none"])).dataset
+    with pytest.raises(ConfigError, match="a Identity needs a dataset, an int8 network does not"):
+        dtmm.compress(torch.nn.Identity(), None)
+    with pytest.raises(ConfigError, match=r"quantize\.ranges=file: expected an int8 net"):
+        GivenSource(torch.nn.Identity(), load_dataset("digits"), "float").ranges()
