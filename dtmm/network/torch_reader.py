@@ -20,17 +20,9 @@ from dtmm.network import ir
 from dtmm.network.check import check
 from dtmm.network.torch_layout import params_from_torch, params_to_torch
 from dtmm.network.torch_ops import HANDLERS, argument
+from dtmm.network.torch_remedies import SUPPORTED, remedy
 
 Array = npt.NDArray[np.float32]
-
-SUPPORTED = (
-    "conv2d (also grouped, depthwise), linear, batch_norm, relu, relu6, clamp from 0, "
-    "add and mul (of tensors, of one value per channel, of a constant), cat of channels, pad with "
-    "zeros, slices of height "
-    "and width, max_pool2d, avg_pool2d, global average pooling (adaptive_avg_pool2d(1) or mean "
-    "over height and width), softmax over channels, sigmoid, hardsigmoid, hardswish, silu, "
-    "leaky_relu, flatten, dropout"
-)
 
 
 def from_torch(module: torch.nn.Module, example: torch.Tensor, name: str) -> ir.Network:
@@ -264,12 +256,12 @@ class TorchReader:
         return path if path not in taken else f"{path}.{node.name}"
 
     def refuse(self, node: torch.fx.Node, what: str) -> UnsupportedError:
-        """The error that names an operator, its place in the model and what is supported."""
+        """The error: an operator, its place in the model, a remedy and what is supported."""
         path = _module_path(node)
         where = f"module '{path}'" if path else "the top level"
         return UnsupportedError(
-            f"operator {what} in {where}{_source_line(node)} is not supported; "
-            f"supported: {SUPPORTED}"
+            f"operator {what} in {where}{_source_line(node)} is not supported; remedy: "
+            f"{remedy(str(node.target))}; supported: {SUPPORTED}"
         )
 
 

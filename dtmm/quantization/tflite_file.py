@@ -10,12 +10,14 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dtmm.errors import DataError, ToolchainError, UnsupportedError
+from dtmm.quantization.tflite_external import ExternalBuffers
 
 MOST_OPERATORS = 4096
 MOST_TENSORS = 16384
@@ -90,12 +92,15 @@ class TfliteFile:
     outputs: tuple[int, ...]
 
 
-def parse_tflite(content: bytes) -> TfliteFile:
+def parse_tflite(content: bytes, folder: Path | None = None) -> TfliteFile:
     """Read a file's bytes.
 
+    Args:
+        folder: where the files lie that it may name for its constants; None: it may name none.
+
     Raises:
-        DataError: it is no .tflite model, or malformed.
-        UnsupportedError: several subgraphs, or weights in other files.
+        DataError: it is no .tflite model, or malformed, or a file that it names cannot be read.
+        UnsupportedError: several subgraphs, or constants in other files in a form not known.
         ToolchainError: the [tflite] extra is not installed.
     """
     try:
@@ -107,18 +112,19 @@ def parse_tflite(content: bytes) -> TfliteFile:
     if content[4:8] != b"TFL3":
         raise DataError(f"it begins with {content[:8].hex(' ')!r}, expected a .tflite file (TFL3)")
     try:
-        return _Parser(schema, content).file()
+        return _Parser(schema, content, folder).file()
     except _MALFORMED as error:
         raise DataError(f"malformed .tflite: {type(error).__name__}: {error}") from None
 
 
 class _Parser:
-    def __init__(self, schema: Any, content: bytes) -> None:
+    def __init__(self, schema: Any, content: bytes, folder: Path | None) -> None:
         self.schema, self.content = schema, content
         self.model = schema.Model.GetRootAs(content, 0)
         self.kinds = _names(schema.BuiltinOperator)
         self.types = _names(schema.TensorType)
         self.text_left = MOST_TEXT
+        self.external = ExternalBuffers(self.model, folder)
 
     def file(self) -> TfliteFile:
         if (count := self.model.SubgraphsLength()) != 1:
@@ -143,11 +149,10 @@ class _Parser:
         elements = math.prod(shape)
         if min(shape, default=1) < 0 or elements > MOST_ELEMENTS:
             raise DataError(f"tensor {name!r} has shape {shape}, expected at most 2^28 elements")
-        if tensor.ExternalBuffer():
-            raise UnsupportedError(f"tensor {name!r} lies in another file, expected one file")
         kind = self.types.get(tensor.Type(), f"type {tensor.Type()}")
         scales, zero_points, axis = _quantization(tensor.Quantization())
-        data = self._constant(tensor.Buffer())
+        outside = tensor.ExternalBuffer()
+        data = self.external.read(outside) if outside else self._constant(tensor.Buffer())
         values = None if data is None else _values(name, data, kind, shape)
         return FileTensor(name, shape, kind, values, scales, zero_points, axis)
 

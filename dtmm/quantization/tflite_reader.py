@@ -41,15 +41,18 @@ def load_tflite(path: Path) -> QuantizedNetwork:
     except OSError as error:
         raise DataError(f"cannot read model {path}: {error.strerror}") from None
     try:
-        return read_tflite(content, path.stem)
+        return read_tflite(content, path.stem, path.parent)
     except DataError as error:
         raise DataError(f"model {path}: {error}") from None
     except UnsupportedError as error:
         raise UnsupportedError(f"model {path}: {error}") from None
 
 
-def read_tflite(content: bytes, name: str) -> QuantizedNetwork:
+def read_tflite(content: bytes, name: str, folder: Path | None = None) -> QuantizedNetwork:
     """The network that a file's bytes hold.
+
+    Args:
+        folder: see `parse_tflite`.
 
     Raises:
         DataError: malformed, or shapes, scales and constants that do not fit together.
@@ -57,7 +60,7 @@ def read_tflite(content: bytes, name: str) -> QuantizedNetwork:
             supported, a batch other than 1.
         ToolchainError: the [tflite] extra is not installed.
     """
-    file = parse_tflite(content)
+    file = parse_tflite(content, folder)
     network = TfliteReader(file).network(name)
     try:
         check(dequantize(network))
@@ -180,7 +183,11 @@ class TfliteReader:
         number = self._root(number)
         tensor, name = self.file.tensors[number], self._names[number]
         if tensor.kind != "INT8":
-            raise UnsupportedError(f"tensor '{name}' is {tensor.kind}, expected a model in INT8")
+            raise UnsupportedError(
+                f"tensor '{name}' is {tensor.kind}, expected a model in INT8: a float model, or a "
+                "hybrid one with int8 weights alone, must be quantized with its activations first "
+                "(the converter's representative_dataset)"
+            )
         if tensor.data is not None:
             raise UnsupportedError(f"tensor '{name}' is a constant where an activation is expected")
         if len(tensor.scales) != 1 or not -128 <= tensor.zero_points[0] <= 127:

@@ -5,12 +5,14 @@ Neither system is installed here: what is tried is its include folders and its c
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from dtmm.deploy import Deployment, plan, write_project
+from dtmm.device.elf import symbols
 from dtmm.device.toolchain import require_tool
 from dtmm.errors import ConfigError, DtmmError
 from dtmm.planning import layout
@@ -67,6 +69,33 @@ def test_it_compiles(
 ) -> None:
     project = write_project(deployment, tmp_path / "project", name)
     check_compiles(project, name, machine, every=full)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_linker_script_places_the_constants(
+    deployment: Deployment, machine: str, toolchain: None, tmp_path: Path
+) -> None:
+    """By the very lines of docs/frameworks.md."""
+    document = (Path(__file__).parents[2] / "docs" / "frameworks.md").read_text()
+    lines = re.findall(r"^    \.dtmm_.*$", document, re.MULTILINE)
+    assert len(lines) == 2
+    script = tmp_path / "place.ld"
+    script.write_text(
+        "MEMORY { ITCM (rx) : ORIGIN = 0, LENGTH = 512K\n"
+        "EXTERNAL_FLASH (r) : ORIGIN = 0x70000000, LENGTH = 8M }\n"
+        "SECTIONS {\n" + "\n".join(lines) + "\n}\n"
+    )
+    project = write_project(deployment, tmp_path / "project")
+    gcc = require_tool("arm-none-eabi-gcc").found_path
+    command = [gcc, *MACHINES[machine], *(f"-I{project / f}" for f in INCLUDES["cmake"]),
+               "-nostdlib", "-Wl,--entry=0", f"-Wl,-T,{script}", project / "model" / "weights.c",
+               "-o", tmp_path / "placed.elf"]  # fmt: skip
+    done = subprocess.run([str(w) for w in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    arrays = [each for each in symbols(tmp_path / "placed.elf") if each.name.startswith("dtmm_")]
+    assert len(arrays) >= 5
+    for array in arrays:
+        assert (array.address >= 0x70000000) == ("_weights_" in array.name), array
 
 
 def test_a_zephyr_module(deployment: Deployment, tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_what_is_not_supported_is_named(inner: nn.Module, name: str) -> None:
     with pytest.raises(UnsupportedError, match=name) as caught:
         from_torch(Unsupported(inner), torch.zeros(1, 2, 7, 7), "x")
     assert "'inner'" in str(caught.value)
+    assert "; remedy: " in str(caught.value)
     assert "supported: conv2d" in str(caught.value)
 
 

@@ -90,4 +90,5 @@ def test_a_channel_shuffle_is_refused_by_name() -> None:
     module = provider.get_model("shufflenetv2_wd2").eval()
     with pytest.raises(UnsupportedError, match=r"aten\..* in module '.*c_shuffle'") as caught:
         from_torch(module, torch.zeros(1, 3, 224, 224), "shuffle")
+    assert "remedy: if it moves channels (a channel shuffle" in str(caught.value)
     assert "supported: conv2d" in str(caught.value)

@@ -150,6 +150,13 @@ def _float(model, schema) -> None:  # type: ignore[no-untyped-def]
     model.subgraphs[0].tensors[0].type = schema.TensorType.FLOAT32
 
 
+def _hybrid(model, schema) -> None:  # type: ignore[no-untyped-def]
+    """Int8 weights between float activations, as dynamic-range quantization leaves them."""
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.buffer == 0:
+            tensor.type, tensor.quantization = schema.TensorType.FLOAT32, None
+
+
 def _kind(name: str):  # type: ignore[no-untyped-def]
     def change(model, schema) -> None:  # type: ignore[no-untyped-def]
         code = getattr(schema.BuiltinOperator, name)
@@ -188,6 +195,7 @@ def _wrong_shape(model, schema) -> None:  # type: ignore[no-untyped-def]
     ("change", "error", "says"),
     [
         (_float, UnsupportedError, "tensor 'x' is FLOAT32, expected a model in INT8"),
+        (_hybrid, UnsupportedError, "hybrid one with int8 weights alone, must be quantized"),
         (_kind("TRANSPOSE"), UnsupportedError, r"0 TRANSPOSE \(makes 'stem'\) is not supported"),
         (_tanh, UnsupportedError, r"0 CONV_2D .* fused activation 4, expected none, RELU"),
         (_two_graphs, UnsupportedError, "the model has 2 subgraphs, expected 1"),
@@ -261,6 +269,102 @@ def test_constants_behind_the_flatbuffer() -> None:
     network, plain = read_tflite(content, "small"), read_tflite(MODEL, "small")
     for key, values in plain.params.items():
         assert np.array_equal(network.params[key], values)
+
+
+def test_operators_that_compute_a_shape_are_folded() -> None:
+    """SHAPE, STRIDED_SLICE and PACK on int32, as converters leave them before a RESHAPE."""
+
+    def change(model, schema) -> None:  # type: ignore[no-untyped-def]
+        graph = model.subgraphs[0]
+        kinds = [code.builtinCode for code in model.operatorCodes]
+        at = next(
+            n
+            for n, op in enumerate(graph.operators)
+            if kinds[op.opcodeIndex] == schema.BuiltinOperator.RESHAPE
+        )
+        reshape = graph.operators[at]
+
+        def tensor(name: str, shape: list[int]) -> int:
+            made = schema.TensorT()
+            made.name, made.shape, made.type = name, shape, schema.TensorType.INT32
+            made.buffer = 0
+            graph.tensors.append(made)
+            return len(graph.tensors) - 1
+
+        def operator(name: str, inputs: list[int], output: int) -> object:
+            code = schema.OperatorCodeT()
+            code.builtinCode = getattr(schema.BuiltinOperator, name)
+            code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+            model.operatorCodes.append(code)
+            made = schema.OperatorT()
+            made.opcodeIndex = len(model.operatorCodes) - 1
+            made.inputs, made.outputs = inputs, [output]
+            return made
+
+        shape, batch, packed = tensor("shape", [4]), tensor("batch", []), tensor("packed", [2])
+        source = reshape.inputs[0]
+        graph.operators[at:at] = [
+            operator("SHAPE", [source], shape),
+            operator("STRIDED_SLICE", [shape, shape, shape, shape], batch),
+            operator("PACK", [batch, batch], packed),
+        ]
+        reshape.inputs = [source, packed]
+
+    network, plain = read_tflite(with_schema(change), "small"), read_tflite(MODEL, "small")
+    assert [type(op) for op in network.ops] == [type(op) for op in plain.ops]
+    images = np.random.default_rng(0).integers(-128, 128, (2, 6, 6, 2)).astype(np.int8)
+    assert np.array_equal(run(network, images), run(plain, images))
+
+
+def outside(name: str, packing: str | None = "unpacked") -> tuple[bytes, bytes]:
+    """The small model with its constants in a file of this name, and that file."""
+    behind = b""
+
+    def change(model, schema) -> None:  # type: ignore[no-untyped-def]
+        nonlocal behind
+        group = schema.ExternalBufferGroupT()
+        group.name = name
+        model.externalBufferGroups, model.externalBuffers = [group], []
+        for tensor in model.subgraphs[0].tensors:
+            data = model.buffers[tensor.buffer].data
+            if data is None or not len(data):
+                continue
+            entry = schema.ExternalBufferT()
+            entry.id, entry.group, entry.packing = 7 + len(model.externalBuffers), 0, packing
+            entry.offset, entry.length = len(behind), len(data)
+            behind += bytes(data)
+            tensor.buffer, tensor.externalBuffer = 0, entry.id
+            model.externalBuffers.append(entry)
+
+    return with_schema(change), behind
+
+
+def test_constants_in_a_file_beside_the_model(tmp_path: Path) -> None:
+    path, plain = tmp_path / "small.tflite", read_tflite(MODEL, "small")
+    content, constants = outside("weights.bin")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"small\.tflite: .*weights\.bin, which is no file"):
+        load_tflite(path)
+    (tmp_path / "weights.bin").write_bytes(constants)
+    network = load_tflite(path)
+    for key, values in plain.params.items():
+        assert np.array_equal(network.params[key], values)
+    (tmp_path / "weights.bin").write_bytes(constants[:-1])
+    with pytest.raises(DataError, match=f"ends at byte {len(constants)} of {len(constants) - 1}"):
+        load_tflite(path)
+    with pytest.raises(UnsupportedError, match=r"another file, 'weights\.bin': expected the model"):
+        read_tflite(content, "small")
+
+
+@pytest.mark.parametrize("name", ["../weights.bin", "/etc/passwd", "", ".."])
+def test_files_elsewhere_are_not_opened(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a name without a folder"):
+        read_tflite(outside(name)[0], "small", tmp_path)
+
+
+def test_packed_constants_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="external buffer 7 is packed 'int4'"):
+        read_tflite(outside("w", "int4")[0], "small", tmp_path)
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
