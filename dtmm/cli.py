@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 import dtmm
-from dtmm import cli_device, cli_explain, cli_import, cli_pareto, cli_profile, cli_scheduler
+from dtmm import (
+    cli_device,
+    cli_explain,
+    cli_import,
+    cli_pareto,
+    cli_profile,
+    cli_runs,
+    cli_scheduler,
+)
 from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
@@ -224,6 +232,7 @@ cli.add_command(cli_explain.explain)
 cli.add_command(cli_import.import_)
 cli.add_command(cli_device.devices)
 cli.add_command(cli_device.measure)
+cli.add_command(cli_runs.runs)
 
 
 def main() -> None:

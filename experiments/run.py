@@ -40,6 +40,9 @@ NAMES = (
     "scheduler_comparison",
     "pareto_fronts",
     "loss_fidelity",
+    "pruned_share",
+    "transfer",
+    "overall",
 )
 """Every experiment, by the name of its module. A new one is a script and a line here."""
 

@@ -27,33 +27,45 @@ def fisher(network: Network, batches: Iterable[Batch]) -> Importance:
     In nats. A channel's gate is one weight. Mean squares over images are estimated from batches:
     the square of the batches' mean plus B times their variance.
     """
+    weights, gates, images = _moments(network, batches)
+    return Importance(
+        criterion="fisher",
+        channels={name: each.half_mean_square() for name, each in gates.items()},
+        # terms are [C_out, C_in, kh, kw]; a filterlet is a sum over C_in
+        filterlets={name: each.half_mean_square().sum(axis=1) for name, each in weights.items()},
+        aggregation="half the mean square per image and weight",
+        images=images,
+    )
+
+
+def fisher_of_weights(network: Network, batches: Iterable[Batch]) -> dict[str, Floats]:
+    """The same per weight, which add up over any unit: by convolution [C_out, kh, kw, C_in]."""
+    weights, _, _ = _moments(network, batches)
+    return {name: each.half_mean_square().transpose(0, 2, 3, 1) for name, each in weights.items()}
+
+
+def _moments(
+    network: Network, batches: Iterable[Batch]
+) -> tuple[dict[str, _Moments], dict[str, _Moments], int]:
+    """Of the first-order terms of the convolutions' weights, OIHW, and of the groups' gates; and
+    the number of images."""
     executor = Executor(network).eval().requires_grad_(False)
     names = [op.name for op in network.convs()]
     weights = [executor.weight(name).requires_grad_() for name in names]
-    moments: dict[str, _Moments] = {}
-    gated: list[str] = []
+    by_conv: dict[str, _Moments] = {}
+    by_group: dict[str, _Moments] = {}
+    seen = 0
     for images, labels in batches:
         gates = executor.gates()
-        gated = list(gates)
         loss = F.cross_entropy(executor(images, gates), labels)
         gradients = torch.autograd.grad(loss, [*weights, *gates.values()], materialize_grads=True)
-        products = [w.detach() * g for w, g in zip(weights, gradients, strict=False)]
-        keys = [f"conv {name}" for name in names] + [f"group {name}" for name in gated]
-        for key, value in zip(keys, [*products, *gradients[len(weights) :]], strict=True):
-            moments.setdefault(key, _Moments()).add(value.double().numpy(), len(images))
-    images_seen = next(iter(moments.values())).images if moments else 0
-    return Importance(
-        criterion="fisher",
-        channels={name: moments[f"group {name}"].half_mean_square() for name in gated},
-        # products are [C_out, C_in, kh, kw]; a filterlet is a sum over C_in
-        filterlets={
-            name: moments[f"conv {name}"].half_mean_square().sum(axis=1)
-            for name in names
-            if f"conv {name}" in moments
-        },
-        aggregation="half the mean square per image and weight",
-        images=images_seen,
-    )
+        for name, weight, gradient in zip(names, weights, gradients, strict=False):
+            terms = (weight.detach() * gradient).double().numpy()
+            by_conv.setdefault(name, _Moments()).add(terms, len(images))
+        for name, gradient in zip(gates, gradients[len(weights) :], strict=True):
+            by_group.setdefault(name, _Moments()).add(gradient.double().numpy(), len(images))
+        seen += len(images)
+    return by_conv, by_group, seen
 
 
 class _Moments:

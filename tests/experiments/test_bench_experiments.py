@@ -1,0 +1,99 @@
+"""Experiments over a run folder: quick runs on the tiny network, and their arithmetic by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from dtmm.errors import DataError
+from dtmm.table import read_table
+from experiments import overall, pruned_share, transfer
+from experiments.bench import QUICK, settings
+from experiments.compare_methods import read_cells
+from experiments.experiment import RESULTS, Experiment, Job, Swap
+
+
+def quick(experiment: Experiment, folder: Path, *arguments: str) -> pd.DataFrame:
+    done = CliRunner().invoke(
+        experiment.command(), ["--quick", "--out", str(folder), *arguments], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    table, about = read_table(folder / f"{experiment.name}.csv")
+    assert {"commit", "unit"} <= about.keys()
+    for suffix in ("pdf", "png", "tex"):
+        assert (folder / f"{experiment.name}.{suffix}").is_file()
+    return table
+
+
+def test_exchanges_are_settings_of_a_run_of_their_own(tmp_path: Path) -> None:
+    plain = settings(Job(tmp_path, quick=True))
+    swap = Swap(solver="cbc", cost_model="mac", criterion="l2", loss_model="scores", device="qemu")
+    other = settings(Job(tmp_path, True, swap))
+    assert (other.schedule.solver, other.table.cost_model) == ("cbc", "mac")
+    assert (other.importance.criterion, other.schedule.loss_model) == ("l2", "scores")
+    assert other.run.name != plain.run.name
+    assert plain.run.folder == str(tmp_path) and plain.model.name == "tiny_resnet"
+    assert QUICK[0] == "model.name=tiny_resnet"
+
+
+def test_pruned_share_counts_what_left(tmp_path: Path, toolchain: None) -> None:
+    table = quick(pruned_share.EXPERIMENT, tmp_path, "--cost-model", "analytic",
+                  "--solver", "cbc")  # fmt: skip
+    assert table["solver"].str.startswith("cbc").all()
+    assert (table["status"] == "optimal").all()
+    assert (table["filterlets_removed"] >= table["filters_removed"] - 1e-9).all()
+    assert (table["weights_removed"] >= table["filterlets_removed"] - 1e-9).all()
+    assert table["filterlets_removed"].max() > 0
+    _, about = read_table(tmp_path / "pruned_share.csv")
+    assert about["exchanged cost_model"] == "analytic"
+
+
+def test_a_layer_by_hand() -> None:
+    dense = np.ones((4, 3, 3, 8))
+    kept = np.ones((2, 3, 3, 4))
+    kept[0, 0] = 0  # three of the 18 filterlets that the two filters have
+    counts = pruned_share._counts(dense, kept)
+    assert counts["filters_removed"] == 50
+    assert counts["filterlets_removed"] == pytest.approx(100 * (1 - 15 / 36), abs=1e-3)
+    assert counts["weights_removed"] == pytest.approx(100 * (1 - 15 * 4 / (36 * 8)), abs=1e-3)
+
+
+def test_overall_reads_the_cells(tmp_path: Path) -> None:
+    table = quick(overall.EXPERIMENT, tmp_path)
+    cells, _ = read_cells(RESULTS / "compare_methods.csv")
+    dense = table[(table["method"] == "dense") & (table["status"] == "measured")].iloc[0]
+    assert dense["flash"] == cells[cells["method"] == "dense"]["flash"].iloc[0]
+    assert (table["status"] == "not measured").any()
+
+
+def test_overall_says_whether_a_difference_is_larger_than_the_spread() -> None:
+    def cell(method: str, seed: int, accuracy: float) -> dict[str, object]:
+        return {"task": "t", "model": "m", "method": method, "share": 0.1, "seed": seed,
+                "status": "measured", "flash": 1, "cycles": 1, "sram": 1,
+                "accuracy": accuracy}  # fmt: skip
+
+    cells = pd.DataFrame(
+        [cell("dtmm", 0, 0.90), cell("dtmm", 1, 0.92), cell("chip", 0, 0.90), cell("chip", 1, 0.93),
+         cell("stripe", 0, 0.70), cell("stripe", 1, 0.71), cell("patdnn", 0, 0.90)]
+    )  # fmt: skip
+    found = overall.overall(cells).set_index("method")
+    known = found[found["status"] == "measured"]["differs_from_dtmm"]
+    assert known.to_dict() == {"dtmm": "", "chip": "no", "stripe": "yes", "patdnn": "one seed"}
+    assert (found["status"] == "not measured").sum() == 20 * 5
+
+
+def test_transfer_needs_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DTMM_MODELS", raising=False)
+    with pytest.raises(DataError, match="DTMM_MODELS is not set, expected a folder"):
+        transfer.models(Job(tmp_path, quick=False))
+
+
+@pytest.mark.full
+def test_transfer_packs_without_loss(tmp_path: Path, toolchain: None) -> None:
+    [row] = quick(transfer.EXPERIMENT, tmp_path).to_dict("records")
+    assert 0.3 < row["zero_filterlets"] / row["filterlets"] < 0.5
+    assert row["cycles"] < row["dense_cycles"]
