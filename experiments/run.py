@@ -41,6 +41,8 @@ NAMES = (
     "pareto_fronts",
     "loss_fidelity",
     "pruned_share",
+    "memory_components",
+    "overheads",
     "transfer",
     "overall",
 )

@@ -53,3 +53,21 @@ def test_other_commands_are_understood() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)", TEXT):
         assert (ROOT / "docs" / target).exists(), target
+
+
+def test_my_own_latency_csv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toolchain: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before, after = [words for words in COMMANDS if "pruned_share" in words]
+    done = CliRunner().invoke(main, before, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    results = tmp_path / "runs/experiments/pruned_share.csv"
+    first, _ = read_table(results)
+    exec(compile(PYTHON[1], "experiments.md", "exec"), {})
+    done = CliRunner().invoke(main, after, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    second, about = read_table(results)
+    assert about["exchanged cost_model"] == "board.csv"
+    assert first["kernel"].str.contains("fwcs").any()
+    assert second["latency"].iloc[0] > first["latency"].iloc[0]

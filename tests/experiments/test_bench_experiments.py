@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from dtmm.errors import DataError
 from dtmm.table import read_table
-from experiments import overall, pruned_share, transfer
+from experiments import memory_components, overall, overheads, pruned_share, transfer
 from experiments.bench import QUICK, settings
 from experiments.compare_methods import read_cells
 from experiments.experiment import RESULTS, Experiment, Job, Swap
@@ -97,3 +97,29 @@ def test_transfer_packs_without_loss(tmp_path: Path, toolchain: None) -> None:
     [row] = quick(transfer.EXPERIMENT, tmp_path).to_dict("records")
     assert 0.3 < row["zero_filterlets"] / row["filterlets"] < 0.5
     assert row["cycles"] < row["dense_cycles"]
+
+
+def test_memory_and_overheads_are_read_off_the_report(tmp_path: Path) -> None:
+    flash = {"weights": 75, "index": 5, "parameters": 10, "code": 10}
+    sram = {"arena": 30, "scratch": 6, "stack": 4}
+    half = {name: size // 2 for name, size in flash.items()}
+    report = {
+        "dense": {"flash": flash, "sram": sram},
+        "dtmm": {"flash": half, "sram": sram},
+        "stage_seconds": {"network": 1.5, "finetune": 9.0},
+    }
+    table = memory_components.rows(report).set_index(["system", "memory", "component"])
+    assert table.loc[("dense", "flash", "weights")].to_dict() == {"bytes": 75, "share": 0.75}
+    assert table.loc[("dtmm", "sram", "scratch"), "share"] == 0.15
+    assert table.groupby(["system", "memory"])["share"].sum().round(3).eq(1).all()
+    (tmp_path / "network.dtmm").write_bytes(b"12345")
+    (tmp_path / "tuned.dtmm").write_bytes(b"123")
+    found = overheads.rows(report, tmp_path).set_index("stage")
+    assert found["bytes"].to_dict() == {"network": 5, "finetune": 3}
+    assert found["only_dtmm"].to_dict() == {"network": False, "finetune": True}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("experiment", [memory_components.EXPERIMENT, overheads.EXPERIMENT])
+def test_a_whole_quick_run(experiment: Experiment, tmp_path: Path, toolchain: None) -> None:
+    assert len(quick(experiment, tmp_path)) >= 9
