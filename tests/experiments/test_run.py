@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -41,7 +42,6 @@ def test_committed_figures_come_from_committed_tables(tmp_path: Path) -> None:
             ["scheduler_comparison", "--quick", "--cost-model", "mac"],
             "scheduler_comparison does not honour --cost-model mac, expected --solver",
         ),
-        (["all", "--quick", "--solver", "x", "--criterion", "y"], "no experiment honours"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
@@ -63,6 +63,12 @@ def test_an_exchange_runs_who_honours_it_and_leaves_committed_results() -> None:
     assert "scheduler_comparison" in chosen and "fwcs_forms" not in chosen
     assert results_folder(quick=False, swap=swap) == QUICK_RESULTS
     assert results_folder(quick=False, swap=Swap(executor="here")) == RESULTS
+
+
+def test_an_exchange_that_nobody_honours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.run.NAMES", ("fwcs_forms", "transfer"))
+    with pytest.raises(click.UsageError, match="no experiment honours --solver, --device"):
+        chosen_names(["all"], Swap(solver="x", device="qemu"))
 
 
 @pytest.mark.parametrize("name", ["x", "math:pi", "no_such_file.py:Solver", "math:floor"])
