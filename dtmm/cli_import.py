@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dtmm.cli_sources import make_table, print_table
+from dtmm.errors import DataError, UnsupportedError
 
 if TYPE_CHECKING:
     from dtmm.pipeline.import_model import Imported
 
+
+LABELS = {"cycles": "m55-v1"}
+"""Units of figures that are not bytes."""
 
 EXPORT_IMAGES = 2
 """Random ones that a written .tflite file is tried on in other interpreters."""
@@ -53,14 +59,22 @@ def import_(
     """Int8 .tflite MODELS (files or folders) as firmware for the Cortex-M55.
 
     Every output byte of the device, of the C library here and of the integer reference must agree.
+    Of several models one that is refused does not stop the others; the exit status is then 1.
     """
     from dtmm.deploy.project import write_project
     from dtmm.pipeline.import_model import import_model, models_in
 
+    paths = models_in(models)
     found = []
-    for path in models_in(models):
+    for path in paths:
         click.echo(f"{path}", err=True)
-        imported = import_model(path, find_filterlets, images)
+        try:
+            imported = import_model(path, find_filterlets, images)
+        except (DataError, UnsupportedError) as error:
+            if len(paths) == 1:
+                raise
+            click.echo(f"dtmm: {error}", err=True)
+            continue
         if out is not None:
             write_project(imported.packed, out / imported.name, layout or "cmake")
         if tflite is not None:
@@ -68,20 +82,30 @@ def import_(
         found.append(imported)
     if as_json:
         click.echo(json.dumps([_dict(each) for each in found], indent=1))
-        return
-    for imported in found:
-        _show(imported)
-    if images:
+    else:
+        _show_all(found, images, out, tflite)
+    if len(found) < len(paths):
+        sys.exit(1)
+
+
+import_.params.append(layout_option())
+
+
+def _show_all(
+    found: Sequence[Imported], images: int, out: Path | None, tflite: Path | None
+) -> None:
+    if len(found) == 1:
+        _show(found[0])
+    elif found:
+        _show_folder(found)
+    if found and images:
         click.echo(
-            f"every output byte of {images} images agrees: device, host C library, reference"
+            f"device, host C library and reference agree to the byte; random images: {images}"
         )
     if out is not None:
         click.echo(f"C projects: {out}")
     if tflite is not None:
         click.echo(f".tflite files: {tflite}")
-
-
-import_.params.append(layout_option())
 
 
 def _export(imported: Imported, folder: Path) -> str:
@@ -125,6 +149,27 @@ def _dict(imported: Imported) -> dict[str, Any]:
         "systems": [{**row, "kernels": kernels[row["system"]]} for row in _rows(imported)],
         "provenance": dict(measured[-1].provenance) if measured else None,
     }
+
+
+def _show_folder(found: Sequence[Imported]) -> None:
+    """A row per model, every figure as the file has it and packed."""
+    names = [name for name in _rows(found[0])[0] if name in ("flash", "sram", "cycles")]
+    names = names or ["weights", "arena"]  # nothing ran
+    shown = make_table(
+        None,
+        ("model", *(f"{name}, {LABELS.get(name, 'bytes')}" for name in names),
+         "zero filterlets", "filters left out"),
+    )  # fmt: skip
+    for imported in found:
+        rows = _rows(imported)
+        cells = [" to ".join(f"{row[name]:,.0f}" for row in rows) for name in names]
+        shown.add_row(
+            imported.name,
+            *cells,
+            f"{imported.zero_filterlets:,} of {imported.filterlets:,}",
+            f"{imported.removed_channels:,} of {imported.channels:,}",
+        )
+    print_table(shown)
 
 
 def _show(imported: Imported) -> None:

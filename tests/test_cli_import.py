@@ -62,3 +62,29 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert str(done.exception) == f"folder {tmp_path} has no .tflite file"
     done = call(tmp_path / "none.tflite")
     assert "none.tflite: No such file" in str(done.exception)
+
+
+def test_a_folder_is_one_table_and_what_is_refused_does_not_stop_it(
+    model: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.tflite").write_bytes(model.read_bytes())
+    (tmp_path / "odd.tflite").write_text("no model")
+    done = call(tmp_path, "--find-filterlets", "--images", "0")
+    assert done.exit_code == 1
+    assert "dtmm: model" in done.stderr
+    assert "odd.tflite: it begins with" in done.stderr
+    (heading,) = (line for line in done.stdout.splitlines() if "model" in line)
+    assert "weights" in heading
+    rows = [line for line in done.stdout.splitlines() if "one" in line or "two" in line]
+    assert len(rows) == 2
+    assert all("1 of 1" in row for row in rows)  # of the dead filter
+
+
+def test_the_arena_holds_no_scratch_that_flash_can_hold(models_folder: Path) -> None:
+    """TFLM's arena for this convolution takes 27,948 bytes (benchmarks/external/networks.csv)."""
+    (path,) = models_folder.rglob("single_conv.tflite")
+    done = call(path, "--find-filterlets", "--images", "0", "--json")
+    (found,) = json.loads(done.stdout)
+    assert found["systems"][1]["arena"] <= 27_948
+    assert found["systems"][1]["index"] < 128

@@ -24,6 +24,9 @@ from dtmm.network.torch_remedies import SUPPORTED, remedy
 
 Array = npt.NDArray[np.float32]
 
+COPY = "@"
+"""`conv.weight@2` is the copy of `conv.weight` that the layer's second use reads."""
+
 
 def from_torch(module: torch.nn.Module, example: torch.Tensor, name: str) -> ir.Network:
     """Capture `module` in eval mode as a float network; the module is not changed.
@@ -32,13 +35,15 @@ def from_torch(module: torch.nn.Module, example: torch.Tensor, name: str) -> ir.
     them). Layers are named after their modules and parameters keep their state_dict keys, so that
     `copy_to` can write them back.
 
+    A module that is applied several times becomes as many layers, each with a copy of its
+    parameters: what is pruned and trained apart must be stored apart.
+
     Args:
         example: [1, C, H, W] float input.
 
     Raises:
         DtmmError: `example` has another shape, or a parameter is not finite.
-        UnsupportedError: an operator outside the supported set, a parameter that two layers share,
-            or torch.export refuses the module.
+        UnsupportedError: an operator outside the supported set, or torch.export refuses the module.
     """
     if example.ndim != 4 or example.shape[0] != 1:
         raise DtmmError(f"example has shape {tuple(example.shape)}, expected (1, C, H, W)")
@@ -79,7 +84,8 @@ def copy_to(network: ir.Network, module: torch.nn.Module) -> None:
     physically smaller. Nothing is written if anything differs.
 
     Raises:
-        UnsupportedError: the module reads as other operators, or a parameter differs in shape.
+        UnsupportedError: the module reads as other operators, a parameter differs in shape, or a
+            module that is applied several times would need several values.
     """
     _, height, width, channels = network.tensors[network.inputs[0]]
     own = from_torch(module, torch.zeros(1, channels, height, width), network.name)
@@ -98,6 +104,13 @@ def copy_to(network: ir.Network, module: torch.nn.Module) -> None:
                 "expected a network that is masked, not smaller"
             )
     state, params = module.state_dict(), params_to_torch(network)
+    for key in own.params:
+        first = key.split(COPY)[0]
+        if not np.array_equal(params[key], params[first]):
+            raise UnsupportedError(
+                f"parameter '{first}' is used by several layers that differ now, its module can "
+                "hold one of them only"
+            )
     with torch.no_grad():
         for key in own.params.keys() & state.keys():  # numbers in the code have no place there
             state[key].copy_(torch.from_numpy(params[key]).reshape(state[key].shape))
@@ -174,8 +187,14 @@ class TorchReader:
         if not isinstance(source, torch.fx.Node) or source.name not in self.key_of:
             raise self.refuse(node, f"{node.target} whose weights are computed, not parameters")
         key = str(self.key_of[source.name])
-        self.params[key] = self._value(key)
-        return key
+        return self._own(key, self._value(key))
+
+    def _own(self, key: str, values: Array) -> str:
+        """Enter a parameter; a layer that is applied again has a copy of its own each time."""
+        used = sum(name.split(COPY)[0] == key for name in self.params)
+        own = f"{key}{COPY}{used + 1}" if used else key
+        self.params[own] = values
+        return own
 
     def _value(self, key: str) -> Array:
         tensor = {**self.program.state_dict, **self.program.constants}[key]
@@ -202,8 +221,7 @@ class TorchReader:
             key, values = f"{node.name}.constant", np.array([source], np.float32)
         else:
             raise self.refuse(node, f"{node.target} with operand {source}")
-        self.params[key] = values.reshape(-1)
-        return key
+        return self._own(key, values.reshape(-1))
 
     def keep_pixel(self, node: torch.fx.Node, tensor: str) -> None:
         """Make a vector that came from a mean an image of one pixel: a convolution reads it."""

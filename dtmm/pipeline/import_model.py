@@ -18,7 +18,7 @@ from dtmm.quantization import QuantizedNetwork, run
 from dtmm.quantization.dequantize import dequantize
 from dtmm.quantization.tflite_reader import load_tflite
 from dtmm.storage import weight_format
-from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, family
+from dtmm.storage.kernel_ids import CONV_DENSE, CONV_FWCS, LISTED, family, variant
 
 SYSTEMS = ("dense", "packed")
 """The network as the file has it, and with what cannot change an output byte left out."""
@@ -107,15 +107,31 @@ def _convs(network: QuantizedNetwork) -> list[Conv2D]:
 
 
 def deploy_int8(network: QuantizedNetwork, fwcs: bool = True) -> Deployment:
-    """A network with the fastest kernels; FWCS, if at all, where it takes fewer bytes."""
+    """A network with the fastest kernels; FWCS, if at all, where it takes fewer bytes.
+
+    Its runs lie in flash where listing them in scratch memory would make the arena larger.
+    """
     place = layout(dequantize(network))
     deployment = plan(network, place)
-    dense = {
+    kernels = {
         op.name: deployment.kernels[op.name].replace(CONV_FWCS, CONV_DENSE, 1)
         for op in _convs(network)
         if family(deployment.kernels[op.name]) == CONV_FWCS and not (fwcs and _pays(network, op))
     }
-    return plan(network, place, dense) if dense else deployment
+    deployment = plan(network, place, kernels) if kernels else deployment
+    listed = {
+        name: f"{kernel}{LISTED}"
+        for name, kernel in deployment.kernels.items()
+        if family(kernel) == CONV_FWCS and variant(kernel) and _is_highest(deployment, name)
+    }
+    return plan(network, place, kernels | listed) if listed else deployment
+
+
+def _is_highest(deployment: Deployment, name: str) -> bool:
+    """Whether an operator's scratch memory reaches beyond all tensors."""
+    start = deployment.arena.scratch.get(name)
+    end = 0 if start is None else start + deployment.scratch[name]
+    return end > deployment.arena.tensor_bytes
 
 
 def _pays(network: QuantizedNetwork, op: Conv2D) -> bool:

@@ -30,7 +30,9 @@ POINT_VARIANTS = tuple(kernel.name for kernel in POINT_KERNELS)
 VARIANTS = (*RUN_VARIANTS, *POINT_VARIANTS)
 """Every dtmm_conv_kernel_<variant>."""
 
-_LISTED = "_listed"
+LISTED = "_listed"
+"""What the id of a kernel whose runs lie in flash ends with."""
+
 _RUN_FAMILIES, _POINT_FAMILIES = (CONV_DENSE, CONV_FWCS), (CONV_POINTWISE, CONV_IM2COL)
 
 
@@ -45,12 +47,12 @@ def family(kernel_id: str) -> str:
 
 def variant(kernel_id: str) -> str | None:
     """The assembly behind a kernel id: `c64_1x8` of `conv_fwcs_c64_1x8`; None: looped."""
-    return kernel_id.removesuffix(_LISTED)[len(family(kernel_id)) + 1 :] or None
+    return kernel_id.removesuffix(LISTED)[len(family(kernel_id)) + 1 :] or None
 
 
 def is_listed(kernel_id: str) -> bool:
     """Whether the runs of its weights lie in flash."""
-    return kernel_id.endswith(_LISTED)
+    return kernel_id.endswith(LISTED)
 
 
 def stride_w(kernel_id: str) -> int:
@@ -83,7 +85,7 @@ def kernel_ids(
     name = run_variant(in_stride, stride_w, out_hw)
     if name is None:
         return (family_id,)
-    listed = (f"{family_id}_{name}{_LISTED}",) if family_id == CONV_FWCS else ()
+    listed = (f"{family_id}_{name}{LISTED}",) if family_id == CONV_FWCS else ()
     return (family_id, *listed, f"{family_id}_{name}")
 
 
@@ -101,7 +103,7 @@ def point_id(family_id: str, in_stride: int, stride_w: int, pixels: int) -> str 
 
 RUN_KERNEL_IDS = tuple(
     f"{family_id}_{name}{suffix}"
-    for family_id, suffix in ((CONV_DENSE, ""), (CONV_FWCS, ""), (CONV_FWCS, _LISTED))
+    for family_id, suffix in ((CONV_DENSE, ""), (CONV_FWCS, ""), (CONV_FWCS, LISTED))
     for name in RUN_VARIANTS
 )
 """All kernel ids of run kernels."""

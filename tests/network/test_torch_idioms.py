@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtmm.errors import UnsupportedError
-from dtmm.network.torch_reader import from_torch
+from dtmm.network.torch_reader import copy_to, from_torch
 from dtmm.training.executor import Executor
 
 SHAPE = (2, 6, 6)
@@ -62,6 +62,13 @@ IDIOMS = {
     "padding that does not count": lambda: nn.Sequential(
         conv(), nn.AvgPool2d(3, 2, 1, count_include_pad=False)
     ),
+    "a convolution and its norm applied three times": lambda: Written(
+        lambda m, x: m.n(m.b(F.relu(m.n(m.b(F.relu(m.n(m.b(m.a(x)))))))))
+        , a=conv(), b=nn.Conv2d(3, 3, 3, padding=1), n=nn.BatchNorm2d(3)
+    ),
+    "a linear layer on an image and on a vector": lambda: Written(
+        lambda m, x: m.l(m.l(x.flatten(1))), l=nn.Linear(72, 72)
+    ),
     "dilation": lambda: nn.Sequential(conv(dilation=2, padding=1, stride=(1, 2))),
     "dropout": lambda: nn.Sequential(
         conv(), nn.Dropout2d(), nn.Flatten(), nn.Dropout(), nn.Linear(48, 2)
@@ -93,3 +100,16 @@ def test_a_refusal_names_the_nested_module() -> None:
     module = nn.Sequential(conv(), nn.Sequential(nn.ReLU(), nn.Tanh()))
     with pytest.raises(UnsupportedError, match=r"tanh\S* in module '1\.1'"):
         from_torch(module, torch.zeros(1, *SHAPE), "net")
+
+
+def test_uses_of_one_module_are_written_back_only_while_they_agree() -> None:
+    module = Written(lambda m, x: m.b(F.relu(m.b(x))), b=nn.Conv2d(3, 3, 3, padding=1))
+    network = from_torch(module, torch.zeros(1, 3, 6, 6), "twice")
+    assert {"b.weight", "b.weight@2"} <= network.params.keys()
+    for key in ("b.weight", "b.weight@2"):
+        network.params[key][1] = 0
+    copy_to(network, module)
+    assert not module.b.weight[1].any()
+    network.params["b.weight"][0] = 0
+    with pytest.raises(UnsupportedError, match=r"'b\.weight' is used by several layers that diff"):
+        copy_to(network, module)

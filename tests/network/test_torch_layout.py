@@ -176,7 +176,6 @@ REFUSED: dict[str, tuple[Forward, dict[str, nn.Module], str]] = {
     "constant": (lambda m, x: x + torch.ones(1, 3, 6, 5), {}, "ones|constant operand"),
     "scaled add": (lambda m, x: torch.add(x, x, alpha=2), {}, "with a factor"),
     "broadcast of a row": (lambda m, x: x + x[:, :, :1], {}, "add.Tensor of shapes"),
-    "shared": (lambda m, x: m["conv"](F.relu(m["conv"](x))), {"conv": CONV}, "shared by"),
     "flattened output": (lambda m, x: m["conv"](x).flatten(1), {"conv": CONV}, "output 'flatten'"),
     "conv of a vector": (
         lambda m, x: m["conv"](m["fc"](x.mean((2, 3)))[:, :, None, None]),
