@@ -323,7 +323,8 @@ def _reshape(reader: TfliteReader, operator: FileOperator) -> None:
     source = reader.input(operator)
     made = reader.file.tensors[operator.outputs[0]].shape
     shape = reader.tensors[source].shape
-    if made == shape:
+    pixel = len(shape) == 2 and made == (1, 1, 1, shape[-1])
+    if made == shape or (pixel and reader.keep_pixel(operator)):
         reader.rename(operator)
         return
     if len(shape) != 4 or made != (1, math.prod(shape)):

@@ -1,14 +1,15 @@
 """Reads an int8 .tflite file as a `QuantizedNetwork`.
 
-Operators at the border that only change between float and int8 are left out: the network begins and
-ends with int8. Operators that compute shapes (SHAPE, PACK, ... on int32) are folded: a file states
-the shape of every tensor. What `tflite_decoders` does not know is refused by name.
+Operators at the border that only change between float or uint8 and int8 are left out: the network
+begins and ends with int8. Operators that compute shapes (SHAPE, PACK, ... on int32) are folded: a
+file states the shape of every tensor. What `tflite_decoders` does not know is refused by name.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ def read_tflite(content: bytes, name: str, folder: Path | None = None) -> Quanti
     return network
 
 
+OUTSIDE = ("FLOAT32", "UINT8")
+"""Types that a model may have at its border, where a QUANTIZE makes int8 of them."""
+
+
 class TfliteReader:
     """Collects the operators, tensors and parameters of a network from those of a file."""
 
@@ -83,6 +88,7 @@ class TfliteReader:
         self.tensors: dict[str, QuantizedTensor] = {}
         self._names = _unique([tensor.name for tensor in file.tensors])
         self._same: dict[int, int] = {}
+        self._kept: dict[int, ir.Shape] = {}
         self._op_names: dict[str, int] = {}
 
     def network(self, name: str) -> QuantizedNetwork:
@@ -91,10 +97,15 @@ class TfliteReader:
         for operator in self.file.operators:
             if self._shapes_only(operator):
                 continue
-            if operator.kind == "QUANTIZE" and self._kind(operator.inputs[:1]) == "FLOAT32":
+            if operator.kind == "QUANTIZE" and self._kind(operator.inputs[:1]) in OUTSIDE:
                 if operator.inputs[0] not in inputs:
-                    raise UnsupportedError(f"{self.where(operator)} reads float32 inside the model")
+                    kind = self._kind(operator.inputs[:1])
+                    raise UnsupportedError(f"{self.where(operator)} reads {kind} inside the model")
                 inputs[inputs.index(operator.inputs[0])] = operator.outputs[0]
+            elif operator.kind == "QUANTIZE" and self._kind(operator.outputs[:1]) == "UINT8":
+                if operator.outputs[0] not in outputs:
+                    raise UnsupportedError(f"{self.where(operator)} makes UINT8 inside the model")
+                outputs[outputs.index(operator.outputs[0])] = operator.inputs[0]
             elif operator.kind == "DEQUANTIZE":
                 if operator.outputs[0] not in outputs:
                     raise UnsupportedError(
@@ -201,8 +212,24 @@ class TfliteReader:
                 "batch 1"
             )
         scale, zero_point = float(tensor.scales[0]), int(tensor.zero_points[0])
-        self.tensors[name] = QuantizedTensor(tensor.shape, scale, zero_point)
+        shape = self._kept.get(number, tensor.shape)
+        self.tensors[name] = QuantizedTensor(shape, scale, zero_point)
         return name
+
+    def keep_pixel(self, operator: FileOperator) -> bool:
+        """Make the vector of a MEAN that the operator alone reads an image of one pixel, as squeeze
+        and excite asks for; whether that could be done."""
+        source = self.activation(operator.inputs[0])
+        at = next((n for n, op in enumerate(self.ops) if op.output == source), None)
+        mean = None if at is None else self.ops[at]
+        readers = [each for each in self.file.operators if operator.inputs[0] in each.inputs]
+        if at is None or not isinstance(mean, ir.Mean) or readers != [operator]:
+            return False
+        like = self.tensors[source]
+        self.tensors[source] = replace(like, shape=(1, 1, 1, like.shape[-1]))
+        self.ops[at] = replace(mean, keep_dims=True)
+        self._kept[self._root(operator.inputs[0])] = (1, 1, 1, like.shape[-1])
+        return True
 
     def vector_of(self, operator: FileOperator) -> str:
         """Its first operand as a vector: an image is flattened first, as FULLY_CONNECTED does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import resource
 import struct
@@ -134,12 +135,12 @@ def test_many_more_damaged_files_are_refused(
     record_property("damaged .tflite files, each in 1 s and 1 GiB", counts)
 
 
-def with_schema(change) -> bytes:  # type: ignore[no-untyped-def]
-    """The small model after a change of its flatbuffer's objects."""
+def with_schema(change, model_bytes: bytes = MODEL) -> bytes:  # type: ignore[no-untyped-def]
+    """The small model, or another, after a change of its flatbuffer's objects."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(MODEL, 0)
+    model = schema.ModelT.InitFromPackedBuf(model_bytes, 0)
     change(model, schema)
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
@@ -312,6 +313,65 @@ def test_operators_that_compute_a_shape_are_folded() -> None:
 
     network, plain = read_tflite(with_schema(change), "small"), read_tflite(MODEL, "small")
     assert [type(op) for op in network.ops] == [type(op) for op in plain.ops]
+    images = np.random.default_rng(0).integers(-128, 128, (2, 6, 6, 2)).astype(np.int8)
+    assert np.array_equal(run(network, images), run(plain, images))
+
+
+def test_a_mean_reshaped_to_a_pixel_keeps_its_pixel() -> None:
+    """Squeeze and excite as Keras writes it: MEAN without kept axes, then RESHAPE."""
+    b = Builder(0, (1, 6, 6, 2))
+    stem = b.conv("stem", "x", 8, bias=True)
+    squeezed = b.append(ir.Mean("squeeze", stem, "squeeze", True))
+    gate = b.append(ir.Logistic("gate", b.conv("excite", squeezed, 8, kernel=1, bias=True), "gate"))
+    last = b.append(ir.Mul("product", (stem, gate), "product"))
+    network, images = calibrated(b.build("se", b.fc("classifier", b.mean(last), 4)), 0)
+
+    def change(model, schema) -> None:  # type: ignore[no-untyped-def]
+        graph = model.subgraphs[0]
+        number = next(n for n, t in enumerate(graph.tensors) if t.name == b"squeeze")
+        at = next(n for n, op in enumerate(graph.operators) if number in op.outputs)
+        vector = copy.deepcopy(graph.tensors[number])
+        vector.name, vector.shape = "vector", [1, 8]
+        graph.tensors.append(vector)
+        graph.operators[at].outputs = [len(graph.tensors) - 1]
+        graph.operators[at].builtinOptions.keepDims = False
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+        model.operatorCodes.append(code)
+        reshape = schema.OperatorT()
+        reshape.opcodeIndex = len(model.operatorCodes) - 1
+        reshape.inputs, reshape.outputs = [len(graph.tensors) - 1], [number]
+        graph.operators.insert(at + 1, reshape)
+
+    found = read_tflite(with_schema(change, write_tflite(network)), "se")
+    assert np.array_equal(run(found, images), run(network, images))
+    assert len(found.ops) == len(network.ops)
+
+
+def test_uint8_at_the_border_is_left_out() -> None:
+    """As models for cameras have it: QUANTIZE from and to uint8."""
+
+    def change(model, schema) -> None:  # type: ignore[no-untyped-def]
+        graph = model.subgraphs[0]
+        code = schema.OperatorCodeT()
+        code.builtinCode = schema.BuiltinOperator.QUANTIZE
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        model.operatorCodes.append(code)
+        for border in ("inputs", "outputs"):
+            names = getattr(graph, border)
+            other = copy.deepcopy(graph.tensors[names[0]])
+            other.type, other.name = schema.TensorType.UINT8, "pixels"
+            other.quantization.zeroPoint = other.quantization.zeroPoint + 128
+            graph.tensors.append(other)
+            made = schema.OperatorT()
+            made.opcodeIndex = len(model.operatorCodes) - 1
+            pair = [len(graph.tensors) - 1], [int(names[0])]
+            is_input = border == "inputs"
+            made.inputs, made.outputs = pair if is_input else pair[::-1]
+            graph.operators.insert(0 if is_input else len(graph.operators), made)
+            setattr(graph, border, [len(graph.tensors) - 1])
+
+    network, plain = read_tflite(with_schema(change), "small"), read_tflite(MODEL, "small")
     images = np.random.default_rng(0).integers(-128, 128, (2, 6, 6, 2)).astype(np.int8)
     assert np.array_equal(run(network, images), run(plain, images))
 
