@@ -28,8 +28,11 @@ COPY = "@"
 """`conv.weight@2` is the copy of `conv.weight` that the layer's second use reads."""
 
 
-def from_torch(module: torch.nn.Module, example: torch.Tensor, name: str) -> ir.Network:
-    """Capture `module` in eval mode as a float network; the module is not changed.
+def from_torch(
+    module: torch.nn.Module | torch.export.ExportedProgram, example: torch.Tensor, name: str
+) -> ir.Network:
+    """Capture `module` in eval mode as a float network; the module is not changed. A program that
+    was exported already is read as it is.
 
     Batch normalization and activations stay operators of their own (`dtmm.network.fold` folds
     them). Layers are named after their modules and parameters keep their state_dict keys, so that
@@ -47,22 +50,28 @@ def from_torch(module: torch.nn.Module, example: torch.Tensor, name: str) -> ir.
     """
     if example.ndim != 4 or example.shape[0] != 1:
         raise DtmmError(f"example has shape {tuple(example.shape)}, expected (1, C, H, W)")
-    frozen = copy.deepcopy(module).eval()
-    try:
-        with _quiet():
-            program = torch.export.export(frozen, (example,))
-    except Exception as error:  # torch.export raises many classes; its first line says what failed
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UnsupportedError(
-            f"torch.export cannot capture {type(module).__name__}: {reason}"
-        ) from error
-    reader = TorchReader(program, name)
-    for node in program.graph.nodes:
+    if isinstance(module, torch.export.ExportedProgram):
+        reader = TorchReader(module, name)
+    else:
+        reader = TorchReader(_export(module, example), name)
+    for node in reader.program.graph.nodes:
         reader.read(node)
     network = reader.network()
     network = replace(network, params=params_from_torch(network))
     check(network)
     return network
+
+
+def _export(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+    frozen = copy.deepcopy(module).eval()
+    try:
+        with _quiet():
+            return torch.export.export(frozen, (example,))
+    except Exception as error:  # torch.export raises many classes; its first line says what failed
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UnsupportedError(
+            f"torch.export cannot capture {type(module).__name__}: {reason}"
+        ) from error
 
 
 @contextmanager

@@ -113,3 +113,12 @@ def test_uses_of_one_module_are_written_back_only_while_they_agree() -> None:
     network.params["b.weight"][0] = 0
     with pytest.raises(UnsupportedError, match=r"'b\.weight' is used by several layers that diff"):
         copy_to(network, module)
+
+
+def test_an_exported_program_is_read_as_its_module_is() -> None:
+    module = nn.Sequential(conv(), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)).eval()
+    program = torch.export.export(module, (torch.zeros(1, *SHAPE),))
+    found = from_torch(program, torch.zeros(1, *SHAPE), "net")
+    expected = from_torch(module, torch.zeros(1, *SHAPE), "net")
+    assert found.ops == expected.ops
+    assert all((found.params[key] == values).all() for key, values in expected.params.items())
