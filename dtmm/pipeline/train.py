@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from dtmm.artifact import write_atomic
 from dtmm.config import Config
 from dtmm.data import load_dataset
+from dtmm.errors import ArtifactError
 from dtmm.models import build_model, save_checkpoint
 from dtmm.pipeline.progress import Progress
 from dtmm.training.dense import Epoch, train_dense
@@ -21,6 +24,9 @@ from dtmm.training.loop import LoopConfig
 
 def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> dict[str, Any]:
     """Train `config.model` on `config.data`, write the checkpoint and, beside it, its log (CSV).
+
+    Every epoch is saved beside them (.pt, deleted at the end): the same call after a kill goes on
+    from there.
 
     Raises:
         DtmmError: unknown model or dataset, missing files, or a path that cannot be written.
@@ -41,8 +47,30 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         device=settings.device,
         seed=settings.seed,
     )
+    table, saved = out.with_suffix(".csv"), out.with_suffix(".pt")
+    lines = _from_csv(table) if saved.is_file() and table.is_file() else []
+    if not lines:  # of a run whose log is gone nothing could be said
+        saved.unlink(missing_ok=True)
+
+    def keep(epoch: Epoch) -> None:
+        lines[:] = [*(line for line in lines if line.epoch < epoch.epoch), epoch]
+        write_atomic(table, _as_csv(lines))
+        progress.line(
+            f"epoch {epoch.epoch + 1}: loss {epoch.loss:.4f}, test accuracy "
+            f"{100 * epoch.accuracy:.2f} % ({epoch.seconds:.0f} s)"
+        )
+
+    run = sha256(repr((config.model.name, dataset.hash, loop)).encode()).hexdigest()
     with progress.bar("training") as bar:
-        log = train_dense(module, dataset, loop, progress=bar, on_epoch=_reporter(progress))
+        log = train_dense(
+            module,
+            dataset,
+            loop,
+            progress=bar,
+            on_epoch=keep,
+            checkpoint=(saved, run),
+            earlier=tuple(lines),
+        )
     command = (
         f"dtmm train --out {out} model.name={config.model.name} data.name={config.data.name} "
         f"train.epochs={settings.epochs} train.batch={settings.batch} train.lr={settings.lr:g} "
@@ -59,23 +87,29 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         "torch": torch.__version__,
     }
     save_checkpoint(out, module, metadata)
-    write_atomic(out.with_suffix(".csv"), _as_csv(log))
+    saved.unlink(missing_ok=True)
     return {"checkpoint": str(out), "accuracy": log[-1].accuracy, "seconds": log[-1].seconds}
 
 
-def _reporter(progress: Progress) -> Any:
-    def report(epoch: Epoch) -> None:
-        progress.line(
-            f"epoch {epoch.epoch + 1}: loss {epoch.loss:.4f}, test accuracy "
-            f"{100 * epoch.accuracy:.2f} % ({epoch.seconds:.0f} s)"
-        )
-
-    return report
-
-
-def _as_csv(log: tuple[Epoch, ...]) -> str:
+def _as_csv(log: Sequence[Epoch]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Epoch)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in log)
     return text.getvalue()
+
+
+def _from_csv(path: Path) -> list[Epoch]:
+    """What `_as_csv` wrote. Raises ArtifactError on anything else."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        return [
+            Epoch(
+                int(row["epoch"]), *(float(row[name]) for name in ("loss", "accuracy", "seconds"))
+            )
+            for row in rows
+        ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is no training log: {error}; delete it to start again"
+        ) from None
