@@ -197,9 +197,12 @@ class FinetuneConfig:
         validation: share of the training images held out; the epoch that does best on them is the
             result, and `patience` epochs (0: all) without a better one end the run. 0: the last
             epoch's weights.
+        rounds: prune and tune so often, the budgets tightened from round to round; every round is
+            `epochs` long and prunes by what is estimated on the network tuned before.
         precision: auto, bf16, fp16 or fp32. device: auto, cpu, cuda or cuda:N.
     """
 
+    rounds: Count = Count(1)
     epochs: int = 3
     images_per_epoch: Count = Count(60_000)
     batch: Count = Count(128)

@@ -31,6 +31,7 @@ WITHOUT_IMAGES: Mapping[str, tuple[object, ...]] = {
     "prune.mode": ("dtmm", "structured"),
     "schedule.loss_model": ("scores",),
     "schedule.pool": (1,),
+    "finetune.rounds": (1,),
     "finetune.epochs": (0,),
     "quantize.ranges": (FILE_RANGES,),
     "quantize.equalize": (False,),

@@ -61,56 +61,40 @@ def sensitivity(context: Context) -> str:
     return f"{measured} losses of {len(curves)} units on {found.provenance['images']} images"
 
 
+def rounds(context: Context) -> str:
+    """rounds/: the network after all rounds of pruning and tuning but the last, in its original
+    shapes, its scores and what it keeps; rounds.csv: each round's limits and schedule."""
+    from dtmm.pipeline.rounds import run_rounds
+
+    return run_rounds(context)
+
+
 def schedule(context: Context) -> str:
     """problem, schedule, selection and pruned.dtmm: what stays, proven within the gap; pool.csv:
     the schedules that were measured, and which was taken; layers.csv: its layers measured with what
     they really keep, beside what the table says."""
     from dtmm.latency.code_size import CodeSize
     from dtmm.latency.table import LatencyTable
-    from dtmm.network.fold import fold
-    from dtmm.network.ir import Network
+    from dtmm.pipeline.choosing import choose, last_start
     from dtmm.pipeline.remeasure import Choice, measure_and_correct, save_checks
-    from dtmm.pipeline.reranking import rerank
-    from dtmm.pipeline.scheduling import candidates_within_plan, measures_sensitivity
-    from dtmm.planning.sensitivity import Sensitivity
     from dtmm.pruning.equivalence import require_equal_outputs
-    from dtmm.pruning.importance import Importance
     from dtmm.pruning.modes import Pruned
     from dtmm.pruning.removal import remove
     from dtmm.table import write_table
 
-    source = files.load(context, "network.dtmm", Network)
-    scores = files.load(context, "importance.dtmm", Importance)
     table = LatencyTable.load(context.folder.file("latency.csv"))
     code = CodeSize.load(context.folder.file("code_size.csv"))
-    config, dataset, folded = context.config, context.source.dataset, fold(source)
-    curves = None
-    if measures_sensitivity(config):
-        curves = Sensitivity.load(context.folder.file("sensitivity.csv"))
+    config, dataset, start = context.config, context.source.dataset, last_start(context)
+    source = start.network
     rankings = []
 
-    def choose(factors: Mapping[str, float]) -> Choice:
-        """The best of the scheduler's candidates by measured loss."""
-        with context.progress.bar("schedules") as bar:
-            candidates = candidates_within_plan(
-                config, folded, scores, table, code, curves, bar, factors
-            )
-        with context.progress.bar("measured schedules") as bar:
-            ranking = rerank(
-                source,
-                scores,
-                candidates.schedules,
-                dataset,
-                config.schedule.pool_images,
-                context.folder.file("pool.jsonl"),
-                config.run.seed,
-                bar,
-            )
+    def chosen(factors: Mapping[str, float]) -> Choice:
+        """With the layers of the table corrected."""
+        choice, ranking = choose(context, config, start, table, code, factors)
         rankings.append(ranking)
-        best = candidates.schedules[int(ranking["taken"].to_numpy().argmax())]
-        return Choice(candidates.problem, best, candidates.rounds)
+        return choice
 
-    result = measure_and_correct(choose, source, scores, table, config.table)
+    result = measure_and_correct(chosen, source, start.importance, table, config.table)
     found, selection, rounds = result.schedule, result.selection, result.plans
     ranking = rankings[-1]
     taken = int(ranking["taken"].to_numpy().argmax())

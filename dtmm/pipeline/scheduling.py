@@ -14,10 +14,11 @@ from dtmm.errors import InfeasibleError
 from dtmm.latency.base import CostModel
 from dtmm.latency.code_size import CodeSize
 from dtmm.network.ir import Conv2D, Network
-from dtmm.planning import Layout, Levels, formulate, layout
+from dtmm.planning import Layout, Levels, Selection, formulate, layout
 from dtmm.planning.kernels import depthwise_scratches
 from dtmm.planning.levels import choices
 from dtmm.planning.loss_models import LOSS_MODELS, loss_model
+from dtmm.planning.nested import nested
 from dtmm.planning.schedule_cost import conv_scratch
 from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
@@ -55,6 +56,7 @@ def candidates_within_plan(
     sensitivity: Sensitivity | None = None,
     progress: Callable[[int, int], None] | None = None,
     factors: Mapping[str, float] | None = None,
+    kept: Selection | None = None,
 ) -> Candidates:
     """Solve, plan the arenas, and where no plan fits the SRAM budget tighten it and solve again.
 
@@ -62,6 +64,7 @@ def candidates_within_plan(
         sensitivity: the run's own; `schedule.sensitivity` names another.
         progress: called with (schedules found, schedules wanted).
         factors: see `corrected_problem`.
+        kept: of a network that is pruned already, what is not gone; None: all of it.
 
     Raises:
         InfeasibleError: no schedule meets the budgets, or none whose plan does was found.
@@ -70,6 +73,8 @@ def candidates_within_plan(
     budget = config.budget
     problem = first_problem(config, folded, importance, cost_model, code, sensitivity)
     problem = corrected_problem(problem, factors or {})
+    if kept is not None:
+        problem = nested(problem, importance, kept)
     for rounds in range(1, MOST_ROUNDS + 1):
         found = _best_schedules(problem, config, progress)
         planned = [planned_sram(folded, place, each) + budget.stack for each in found]

@@ -56,6 +56,32 @@ STAGES: tuple[Stage, ...] = (
         needed=_scheduled,
     ),
     Stage(
+        name="rounds",
+        title="prune and tune in rounds, all but the last",
+        reads=(
+            "network.dtmm",
+            "importance.dtmm",
+            "sensitivity.csv",
+            "latency.csv",
+            "code_size.csv",
+        ),
+        sections=(
+            "data",
+            "importance",
+            "prune",
+            "table",
+            "sensitivity",
+            "budget",
+            "schedule",
+            "finetune",
+        ),
+        outputs=("rounds",),
+        function=prune_stages.rounds,
+        files=("schedule.sensitivity",),
+        runtime=True,
+        needed=lambda config: _scheduled(config) and config.finetune.rounds > 1,
+    ),
+    Stage(
         name="schedule",
         title="choose every layer's filters and filterlets",
         reads=(
@@ -64,6 +90,7 @@ STAGES: tuple[Stage, ...] = (
             "sensitivity.csv",
             "latency.csv",
             "code_size.csv",
+            "rounds",
         ),
         sections=("data", "prune", "table", "budget", "schedule"),
         outputs=(
@@ -175,7 +202,7 @@ STAGES: tuple[Stage, ...] = (
 )
 """Of both paths; what a stage reads and nobody on its path writes, it does without."""
 
-SCHEDULER_PATH = ("importance", "sensitivity", "profile", "schedule")
+SCHEDULER_PATH = ("importance", "sensitivity", "profile", "rounds", "schedule")
 OWN_RULE_PATH = ("prune",)
 """Stages that are on one path alone."""
 
@@ -194,5 +221,10 @@ def stages(config: Config) -> tuple[Stage, ...]:
         if mode not in OWN_RULE:
             known = ", ".join((*SCHEDULED_MODES, *OWN_RULE))
             raise ConfigError(f"unknown pruning mode prune.mode={mode}; known: {known}")
+        if config.finetune.rounds > 1:
+            raise ConfigError(
+                f"finetune.rounds={config.finetune.rounds} needs a mode that the scheduler decides "
+                f"({', '.join(SCHEDULED_MODES)}), prune.mode is {mode}"
+            )
         absent = SCHEDULER_PATH
     return tuple(stage for stage in STAGES if stage.name not in absent)

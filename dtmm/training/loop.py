@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -186,15 +187,23 @@ def cross_entropy(label_smoothing: float = 0.0) -> Loss:
     return loss
 
 
-@torch.no_grad()
 def accuracy(
     module: nn.Module, dataset: Dataset, images: Images, labels: Labels, batch: int = 500
 ) -> float:
     """Share of [N, H, W, C] uint8 images that the module, in eval mode, puts in their class."""
+    return float(correct(module, dataset, images, labels, batch).mean())
+
+
+@torch.no_grad()
+def correct(
+    module: nn.Module, dataset: Dataset, images: Images, labels: Labels, batch: int = 500
+) -> npt.NDArray[np.bool_]:
+    """[N]: which of [N, H, W, C] uint8 images the module, in eval mode, puts in their class."""
     module.eval()
     device = device_of(module)
-    right = 0
+    right = np.zeros(len(labels), dtype=np.bool_)
     for start in range(0, len(labels), batch):
         logits = module(to_tensor(dataset.to_input(images[start : start + batch])).to(device))
-        right += int((logits.argmax(1).cpu().numpy() == labels[start : start + batch]).sum())
-    return right / len(labels)
+        chosen = logits.argmax(1).cpu().numpy()
+        right[start : start + batch] = chosen == labels[start : start + batch]
+    return right
