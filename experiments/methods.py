@@ -174,7 +174,7 @@ def prune(
     how = METHODS[method]
     if isinstance(how, Scheduled):
         found = schedule(task, how, flash)
-        selection = select(task.network, _importance(task, how.criterion), found)
+        selection = select(task.network, importance_of(task, how.criterion), found)
         return Pruned(remove(task.network, selection), found.kernels)
     before = {key: tuning[key] for key in ("epochs", "images_per_epoch", "batch")}
     settings = PruneConfig(**before, seed=seed)
@@ -191,7 +191,7 @@ def schedule(task: Task, how: Scheduled, flash: int) -> Schedule:
         return solve(fast)
     candidates = (least, *pool(fast, POOL, DIFFER).schedules)
     store = task.work / f"{task.model}_{task.name}_pool.jsonl"
-    scores = _importance(task, how.criterion)
+    scores = importance_of(task, how.criterion)
     ranking = rerank(task.network, scores, candidates, task.dataset, JUDGED_IMAGES, store)
     return candidates[int(ranking["taken"].to_numpy().argmax())]
 
@@ -202,7 +202,7 @@ def formulate_task(task: Task, how: Scheduled, flash: int) -> Problem:
     code = _code_size()
     return formulate(
         folded,
-        _importance(task, how.criterion),
+        importance_of(task, how.criterion),
         task.table,
         layout(folded),
         Budgets(flash=flash),
@@ -218,7 +218,8 @@ _code_size = functools.cache(measure_code_size)
 _scores: dict[tuple[str, str, str], Importance] = {}
 
 
-def _importance(task: Task, criterion: str) -> Importance:
+def importance_of(task: Task, criterion: str) -> Importance:
+    """Scores of a task's network, estimated once; CHIP's on as many images as its authors use."""
     key = (task.name, task.model, criterion)
     if key not in _scores:
         settings = ImportanceConfig(criterion)
@@ -233,7 +234,7 @@ def _losses(task: Task, how: Scheduled) -> LossModel:
         return loss_model("scores")
     curves = measure_sensitivity(
         task.network,
-        _importance(task, how.criterion),
+        importance_of(task, how.criterion),
         how.levels,
         task.dataset,
         SensitivityConfig(),
