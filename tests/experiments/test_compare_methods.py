@@ -14,7 +14,9 @@ from click.testing import CliRunner
 
 from experiments import compare_methods, matched, methods
 from experiments.compare_methods import QUICK, Plan, main, missing, read_cells, summary
-from experiments.experiment import Job
+from experiments.compare_methods_table import BEGIN, DOCUMENT, END, render
+from experiments.compare_schedules import chosen
+from experiments.experiment import RESULTS, Job
 from experiments.matched import Comparison, Need, need, paired, right_bits
 
 IMAGES = 400
@@ -168,6 +170,16 @@ def test_a_tiny_run(toolchain: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
     found = json.loads(shown.output)
     assert "digits tiny_resnet patdnn 0.9 0: not measured" in found["missing"]
     assert found["tasks"]["digits tiny_resnet"]["size_vs_patdnn"] is None
+
+    task = methods.load_task("digits", "tiny_resnet", str(tmp_path / "compare_methods_work"))
+    what = chosen(task, "dtmm", QUICK.shares[0], round(budget))
+    assert what["flash"] <= budget and what["reestimated_loss"] < what["raw_loss"] + 0.5
+    assert "stem.conv 8/8 1.00" in what["kept"]
+
+
+def test_the_document_holds_the_committed_table() -> None:
+    between = DOCUMENT.read_text().split(BEGIN)[1].split(END)[0]
+    assert between.strip() == render(read_cells(RESULTS / "compare_methods.csv")[0]).strip()
 
 
 def test_a_failing_cell_is_named_and_the_others_go_on(
