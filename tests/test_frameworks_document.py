@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,23 @@ def test_every_snippet_runs(
     assert "(4, 10) int8" in capsys.readouterr().out
     assert (tmp_path / "firmware" / "gated" / "CMakeLists.txt").is_file()
     assert (tmp_path / "project" / "CMakeLists.txt").is_file()
+
+
+def test_the_lines_for_a_tflm_build_compile(tmp_path: Path) -> None:
+    """Against declarations of what they need of TFLM; its resolver's is this one."""
+    from dtmm import runtime_c
+    from tests.deploy.custom_operator import HERE, SOURCES, tflm_headers
+
+    include, call = re.findall(r"^ {7}(#include .*|resolver\..*)$", TEXT, re.MULTILINE)
+    resolver = (
+        "struct Resolver { int AddCustom(const char*, const TFLMRegistration*); };\n"
+        f"int add(Resolver& resolver) {{ return {call} }}\n"
+    )
+    (tmp_path / "lines.cc").write_text(f"{include}\n{resolver}")
+    where = [f"-I{path}" for path in (tflm_headers(), HERE, SOURCES, runtime_c.include_dir())]
+    command = ["c++", "-std=c++17", "-Wall", "-Werror", "-fsyntax-only", *where, "lines.cc"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_it_names_is_tested() -> None:
