@@ -15,9 +15,10 @@ test-full: lint
 lint: setup
 	@scripts/lint.sh
 
-# From the committed tables alone.
+# Figures, LaTeX and docs/reproduce.md, from the committed tables alone.
 figures: setup
 	@.venv/bin/python -m experiments.run all --figures-only
+	@.venv/bin/python -m experiments.reproduce
 
 docs: setup
 	@.venv/bin/pdoc --docformat google --output-directory build/docs dtmm
