@@ -1,5 +1,5 @@
 # Every target sets the machine up first; that is nothing when all is in place.
-.PHONY: demo test test-full lint setup docs figures clean
+.PHONY: demo test test-full coverage lint setup docs figures clean
 .NOTPARALLEL:
 
 demo: setup
@@ -7,6 +7,10 @@ demo: setup
 
 # Lint first, so that pytest's closing line is the last one.
 test: lint
+	@.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+
+# The same tests, half as long again.
+coverage: setup
 	@.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
 
 test-full: lint
