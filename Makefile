@@ -9,7 +9,7 @@ demo: setup
 test: lint
 	@.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
-# The same tests, half as long again.
+# The same tests under coverage, which slows them down.
 coverage: setup
 	@.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
 
