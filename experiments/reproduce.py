@@ -158,7 +158,7 @@ def _overheads(table: pd.DataFrame) -> str:
 
 
 def _units(table: pd.DataFrame) -> str:
-    share = 0.1
+    share = 0.3
     rows = table[(table["share"] == share) & (table["status"] == "measured")]
     parts = []
     for unit, part in rows.groupby("unit", sort=False):

@@ -43,6 +43,7 @@ NAMES = (
     "latency_fidelity",
     "pruned_share",
     "scheduler_gain",
+    "pruning_units",
     "memory_components",
     "overheads",
     "transfer",
