@@ -74,6 +74,8 @@ def test_what_it_names_is_tested() -> None:
         "mnasnet",
         "hardnet",
         "darknet",
+        "preresnet",
+        "densenet",
     ]
     for family in families:
         assert any(name.startswith(family) for name in SIZES), family
