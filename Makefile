@@ -21,6 +21,7 @@ lint: setup
 
 # Figures, LaTeX and docs/reproduce.md, from the committed tables alone.
 figures: setup
+	@.venv/bin/python -m experiments.overall >/dev/null
 	@.venv/bin/python -m experiments.run all --figures-only
 	@.venv/bin/python -m experiments.reproduce
 
