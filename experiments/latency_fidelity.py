@@ -44,7 +44,7 @@ from dtmm.sweep import run_sweep
 from dtmm.table import read_table, to_latex, write_table
 from dtmm.training.calibrate import activation_ranges
 from experiments.bench import Bench, open_bench
-from experiments.experiment import Experiment, Job, save_figure
+from experiments.experiment import Experiment, Job, run_script, save_figure
 from experiments.loss_fidelity import spearman
 from experiments.random_schedules import Draw, dense, draw, schedule
 
@@ -198,4 +198,4 @@ EXPERIMENT = Experiment(
 main = EXPERIMENT.command()
 
 if __name__ == "__main__":
-    main()
+    run_script(NAME)

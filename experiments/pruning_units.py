@@ -47,7 +47,7 @@ from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
 from dtmm.training.loop import accuracy
 from dtmm.training.masks import element_masks
-from experiments.experiment import QUICK_RESULTS, Experiment, Job, save_figure
+from experiments.experiment import QUICK_RESULTS, Experiment, Job, run_script, save_figure
 from experiments.units import UNITS, Scores, dense_bytes, largest_within
 
 NAME = "pruning_units"
@@ -247,4 +247,4 @@ EXPERIMENT = Experiment(
 main = EXPERIMENT.command()
 
 if __name__ == "__main__":
-    main()
+    run_script(NAME)
