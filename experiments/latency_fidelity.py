@@ -10,6 +10,10 @@ under each cost model (docs/latency.md):
 - mac: multiply-accumulates; a cycle each, so that only its ranking and its error after scaling mean
   something.
 
+`latency_fidelity_choices.csv` says what a wrong model costs: the schedule that is fastest by each
+model, within the same flash and SLACK times the least estimated loss there, and its latency by the
+measured table over that of the best schedule.
+
     python -m experiments.latency_fidelity [--quick] [--figures-only] [--out FOLDER]
     python -m experiments.latency_fidelity --cost-model my_table.csv       yours beside them
 
@@ -18,7 +22,8 @@ The full run can be stopped and goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +44,7 @@ from dtmm.pipeline.scheduling import levels
 from dtmm.planning import layout, required_points
 from dtmm.planning.levels import choices
 from dtmm.quantization import quantize, quantize_input
-from dtmm.scheduler import Problem, evaluate
+from dtmm.scheduler import Problem, evaluate, solve
 from dtmm.sweep import run_sweep
 from dtmm.table import read_table, to_latex, write_table
 from dtmm.training.calibrate import activation_ranges
@@ -54,6 +59,10 @@ SHARES = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85)
 DRAWS, QUICK_DRAWS = 2, 1
 QUICK_SHARES = (0.8, 0.9)
 CALIBRATION_IMAGES = 64
+CHOICES = f"{NAME}_choices"
+FLASH, QUICK_FLASH = (0.1, 0.2, 0.3), (0.9,)
+"""Shares of the dense network's flash at which schedules are chosen."""
+SLACK = 1.3
 
 
 def drawn(bench: Bench, share: float, number: int) -> Draw:
@@ -96,7 +105,7 @@ def problems(bench: Bench, names: Sequence[str]) -> dict[str, Problem]:
     return found
 
 
-def measure(bench: Bench, names: Sequence[str], job: Job) -> pd.DataFrame:
+def measure(bench: Bench, by_model: Mapping[str, Problem], job: Job) -> pd.DataFrame:
     """A row per schedule and cost model."""
     shares, draws = (QUICK_SHARES, QUICK_DRAWS) if job.quick else (SHARES, DRAWS)
     code = runtime_c.digest()
@@ -109,11 +118,26 @@ def measure(bench: Bench, names: Sequence[str], job: Job) -> pd.DataFrame:
     with open_executor(job.swap.executor or "here") as executor, Progress().bar("networks") as bar:
         cycles = run_sweep(partial(measured_cycles, bench=bench), points, store, executor, bar)
     rows: list[dict[str, Any]] = []
-    for name, problem in problems(bench, names).items():
+    for name, problem in by_model.items():
         for point, true in zip(points, cycles, strict=True):
             told = predicted(problem, drawn(bench, point["share"], point["number"]))
             rows.append({"cost_model": name, "share": point["share"], "draw": point["number"],
                          "predicted": round(told), "measured": round(true)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def choose(bench: Bench, by_model: Mapping[str, Problem], shares: Sequence[float]) -> pd.DataFrame:
+    """A row per share of the flash and cost model: the schedule it takes for the fastest."""
+    rows = []
+    for share in shares:
+        true, _ = bench.fast_problem(share, SLACK)
+        best = solve(true)
+        for name, problem in by_model.items():
+            found = solve(dataclasses.replace(problem, budgets=true.budgets))
+            real = evaluate(true, found.levels, found.options).latency
+            rows.append({"share": share, "cost_model": name, "believed": round(found.latency),
+                         "latency": round(real), "over_best": round(real / best.latency, 4),
+                         "status": found.status, "gap": found.gap})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -167,6 +191,16 @@ def latex(table: pd.DataFrame) -> str:
     return to_latex(summary(table).rename(columns=names), caption, "tab:latency-fidelity", digits)
 
 
+def latex_choices(table: pd.DataFrame) -> str:
+    """Latency over the best schedule's: a row per share, a column per cost model."""
+    wide = table.pivot(index="share", columns="cost_model", values="over_best")
+    shown = wide[list(dict.fromkeys(table["cost_model"]))].reset_index()
+    shown = shown.rename(columns={"share": "Share of flash"})
+    caption = "Measured latency of each model's fastest schedule over that of the best."
+    digits = {name: 2 if name == "Share of flash" else 3 for name in shown}
+    return to_latex(shown, caption, "tab:latency-choices", digits)
+
+
 def draw_all(folder: Path) -> None:
     """The figure (PDF, PNG) and the LaTeX table beside the CSV, from the CSV alone.
 
@@ -176,15 +210,21 @@ def draw_all(folder: Path) -> None:
     table, _ = read_table(folder / f"{NAME}.csv", text=("cost_model",))
     save_figure(figure(table), folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
+    chosen, _ = read_table(folder / f"{CHOICES}.csv", text=("cost_model", "status"))
+    write_atomic(folder / f"{CHOICES}.tex", latex_choices(chosen))
 
 
 def run(job: Job) -> None:
     """Measure, and write the CSV with its provenance."""
     bench = open_bench(Job(job.folder, job.quick))
     own = [job.swap.cost_model] if job.swap.cost_model else []
-    table = measure(bench, list(dict.fromkeys((*COST_MODELS, *own))), job)
+    by_model = problems(bench, list(dict.fromkeys((*COST_MODELS, *own))))
+    table = measure(bench, by_model, job)
     about = bench.about(NAME, job, "cycles of one inference; share: of the dense network's")
     write_table(job.folder / f"{NAME}.csv", table, about)
+    chosen = choose(bench, by_model, QUICK_FLASH if job.quick else FLASH)
+    unit = "cycles; share: of the dense network's flash; over_best: by the measured table"
+    write_table(job.folder / f"{CHOICES}.csv", chosen, {**about, "unit": unit})
 
 
 EXPERIMENT = Experiment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.instances import Grid, Shares, instance
 from dtmm.errors import DataError
+from dtmm.scheduler import Problem
 from dtmm.table import read_table
 from experiments import (
     latency_fidelity,
@@ -177,3 +180,21 @@ def test_schedules_are_tuned_once(tmp_path: Path, toolchain: None) -> None:
     again = quick(scheduler_gain.EXPERIMENT, tmp_path)
     assert stores[0].read_bytes() == before
     assert list(again["accuracy"].dropna()) == list(first["accuracy"].dropna())
+
+
+def test_a_model_that_knows_nothing_of_kernels_chooses_worse() -> None:
+    problem = instance("tiny_resnet", Grid(2, 3), 0, Shares(1.0, 1.0, 0.2))
+    flat = dataclasses.replace(
+        problem,
+        layers=tuple(dataclasses.replace(x, latency=-x.latency + x.latency.max())
+                     for x in problem.layers),
+    )  # fmt: skip
+
+    class FakeBench:
+        def fast_problem(self, share: float, slack: float) -> tuple[Problem, None]:
+            return problem, None
+
+    found = latency_fidelity.choose(FakeBench(), {"measured": problem, "upside down": flat}, (0.5,))
+    by_model = found.set_index("cost_model")["over_best"]
+    assert by_model["measured"] == 1
+    assert by_model["upside down"] > 1
