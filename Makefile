@@ -1,5 +1,5 @@
 # Every target sets the machine up first; that is nothing when all is in place.
-.PHONY: demo test test-full lint setup docs figures clean
+.PHONY: demo test test-full coverage lint setup docs figures clean
 .NOTPARALLEL:
 
 demo: setup
@@ -7,6 +7,10 @@ demo: setup
 
 # Lint first, so that pytest's closing line is the last one.
 test: lint
+	@.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+
+# The same tests under coverage, which slows them down.
+coverage: setup
 	@.venv/bin/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
 
 test-full: lint
@@ -15,9 +19,11 @@ test-full: lint
 lint: setup
 	@scripts/lint.sh
 
-# From the committed tables alone.
+# Figures, LaTeX and docs/reproduce.md, from the committed tables alone.
 figures: setup
+	@.venv/bin/python -m experiments.overall >/dev/null
 	@.venv/bin/python -m experiments.run all --figures-only
+	@.venv/bin/python -m experiments.reproduce
 
 docs: setup
 	@.venv/bin/pdoc --docformat google --output-directory build/docs dtmm

@@ -95,17 +95,22 @@ def _print(rows: list[dict[str, Any]]) -> None:
             stage = f"as far as {row['stage']}" if row["stage"] else "nothing finished"
             table.add_row(row["run"], stage)
             continue
-        gap = "" if row["gap"] is None or row["gap"] != row["gap"] else f", gap {row['gap']:.2%}"
+        gap = _shown(row["gap"], ".2%")
         table.add_row(
             row["run"],
             f"{row['model']} on {row['dataset']}",
             row["mode"],
-            f"{row['accuracy']:.2%}",
-            f"{100 * row['accuracy_change']:+.2f}",
+            _shown(row["accuracy"], ".2%"),
+            _shown(row["accuracy_change"], "+.2%"),
             f"{row['cycles'] / 1e3:,.0f}",
             f"{row['flash'] / 1024:,.1f}",
             f"{row['sram'] / 1024:,.1f}",
-            "" if row["estimated_loss"] is None else f"{row['estimated_loss']:.3f}",
-            f"{row['solver'] or ''}{gap}",
+            _shown(row["estimated_loss"], ".3f"),
+            f"{row['solver']}, gap {gap}" if gap else "",
         )
     Console(highlight=False).print(table)
+
+
+def _shown(value: float | None, form: str) -> str:
+    """Empty where it is not known: None, or NaN once in a table."""
+    return "" if value is None or value != value else format(value, form)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -154,6 +155,13 @@ class Experiment:
             *swap_options(self.swaps),
         ]
         return click.Command(self.name, callback=main, params=list(options), help=self.title)
+
+
+def run_script(name: str) -> None:
+    """The script's command line under the module's own name instead of `__main__`, by which results
+    stores and workers of other processes know its functions."""
+    command: click.Command = import_module(f"experiments.{name}").main
+    command()
 
 
 def option(name: str) -> str:

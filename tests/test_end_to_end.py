@@ -148,7 +148,55 @@ def test_the_html_report_stands_alone(report: dict[str, Any], folder: Path) -> N
     links = set(re.findall(r"https?://[^\"'\s<>]+", page))
     assert all(link.startswith("http://www.w3.org/") for link in links), links  # namespaces
     assert not re.search(r"<(script|link|img)\b", page)
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
+    assert "What each budget is worth" in page
+
+
+LOOK = """<script>
+const boxes = [...document.querySelectorAll("svg")].map((each) => each.getBoundingClientRect());
+const page = document.documentElement;
+document.body.textContent = "seen " + JSON.stringify({
+  widths: boxes.map((box) => box.width), heights: boxes.map((box) => box.height),
+  wide: page.scrollWidth - page.clientWidth, tables: document.querySelectorAll("table").length,
+});
+</script>"""
+
+
+def test_the_html_report_in_a_browser(report: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium here")
+    page = tmp_path / "report.html"
+    text = (folder / "t" / "report.html").read_text()
+    page.write_text(text.replace("</body>", f"{LOOK}</body>"))
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,1400",
+         f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
+         page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr, done.stderr
+    [found] = re.findall(r"seen (\{.*\})", done.stdout)
+    seen = json.loads(found)
+    assert len(seen["widths"]) == 6 and seen["tables"] >= 4
+    assert min(seen["widths"]) > 300 and min(seen["heights"]) > 80
+    assert seen["wide"] <= 0, "the page is wider than its window"
+
+
+def test_the_report_says_where_the_schedule_stands(report: dict[str, Any]) -> None:
+    found = report["tradeoff"]
+    assert found["left_out"] == ""
+    assert {price["budget"] for price in found["prices"]} == {"flash", "sram", "loss"}
+    assert found["chosen"]["latency"] == report["schedule"]["objective"]
+    front = sorted((point["latency"], point["loss"]) for point in found["front"])
+    assert len(front) >= 3
+    assert [loss for _, loss in front] == sorted((loss for _, loss in front), reverse=True)
+    chosen = found["chosen"]  # within the loss that it has nothing is faster than the front
+    assert all(
+        point["latency"] <= chosen["latency"] * 1.001
+        for point in found["front"]
+        if point["loss"] >= chosen["loss"]
+    )
 
 
 def test_the_tflite_files_were_tried_elsewhere(report: dict[str, Any], folder: Path) -> None:

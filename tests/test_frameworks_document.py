@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def test_every_snippet_runs(
     assert (tmp_path / "project" / "CMakeLists.txt").is_file()
 
 
+def test_the_lines_for_a_tflm_build_compile(tmp_path: Path) -> None:
+    """Against declarations of what they need of TFLM; its resolver's is this one."""
+    from dtmm import runtime_c
+    from tests.deploy.custom_operator import HERE, SOURCES, tflm_headers
+
+    include, call = re.findall(r"^ {7}(#include .*|resolver\..*)$", TEXT, re.MULTILINE)
+    resolver = (
+        "struct Resolver { int AddCustom(const char*, const TFLMRegistration*); };\n"
+        f"int add(Resolver& resolver) {{ return {call} }}\n"
+    )
+    (tmp_path / "lines.cc").write_text(f"{include}\n{resolver}")
+    where = [f"-I{path}" for path in (tflm_headers(), HERE, SOURCES, runtime_c.include_dir())]
+    command = ["c++", "-std=c++17", "-Wall", "-Werror", "-fsyntax-only", *where, "lines.cc"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_it_names_is_tested() -> None:
     """The families that the page claims are among the definitions of the third-party tests."""
     from tests.network.test_third_party import SIZES
@@ -56,6 +74,8 @@ def test_what_it_names_is_tested() -> None:
         "mnasnet",
         "hardnet",
         "darknet",
+        "preresnet",
+        "densenet",
     ]
     for family in families:
         assert any(name.startswith(family) for name in SIZES), family

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 def test_the_python_snippet_runs(
@@ -16,7 +17,7 @@ def test_the_python_snippet_runs(
     capsys: pytest.CaptureFixture[str],
     toolchain: None,
 ) -> None:
-    [snippet] = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    snippet = SNIPPETS[0]
     assert len(snippet.strip().splitlines()) <= 14
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, "README.md", "exec"), {})
@@ -24,6 +25,12 @@ def test_the_python_snippet_runs(
     assert float(accuracy) > 0.85
     assert float(cycles) > 0
     assert (tmp_path / "runs" / "digits" / "project" / "CMakeLists.txt").is_file()
+
+
+def test_the_solver_is_that_of_the_document_that_is_tested() -> None:
+    (solver,) = SNIPPETS[1:]
+    assert solver in (README.parent / "docs" / "experiments.md").read_text()
+    assert len([line for line in solver.splitlines() if line.strip()]) <= 15
 
 
 def test_the_two_commands_exist() -> None:

@@ -37,7 +37,11 @@ def block_cycles(blocks: Iterable[Block]) -> dict[Block, float]:
     _store(version, made)
     unread = [block for block in missing if block not in made]
     if unread:
-        _log.warning("llvm-mca cannot read %d blocks (1 cycle per instruction)", len(unread))
+        _log.warning(
+            "llvm-mca cannot read %d blocks (1 cycle per instruction), the first: %s",
+            len(unread),
+            "; ".join(unread[0]),
+        )
     return {**known, **made, **{block: float(len(block)) for block in unread}}
 
 

@@ -18,6 +18,7 @@ from dtmm.network.ir import (
     Concat,
     Conv2D,
     DepthwiseConv2D,
+    LeakyRelu,
     Logistic,
     MaxPool2D,
     Network,
@@ -42,13 +43,17 @@ def fold(network: Network) -> Network:
     """The same function with every BatchNorm folded into the layer before it, every Activate fused
     into its producer, and a bias on every convolution and fully connected layer.
 
+    Where no layer can take it (after an activation, a sum or a concatenation, or what others read
+    too) a BatchNorm becomes a depthwise 1x1 convolution, a ReLU a LeakyRelu of slope 0 and a ReLU6
+    a depthwise 1x1 convolution that clamps.
+
     A Pad that only convolutions read becomes their padding. A Concat must have one scale in int8:
     operands whose scale TFLite fixes get a Quantize in between. A folded chain's result keeps the
     name of the chain's last tensor; layers keep their names.
 
     Raises:
         DtmmError: the network is malformed (`dtmm.network.check`).
-        UnsupportedError: a BatchNorm or Activate whose input no layer can absorb.
+        UnsupportedError: a BatchNorm or ReLU6 of a vector that no layer can absorb.
     """
     check(network)
     network = _rescale_concats(_absorb_pads(network))
@@ -58,9 +63,13 @@ def fold(network: Network) -> Network:
     for op in network.ops:
         if isinstance(op, BatchNorm | Activate):
             producer = next((n for n, o in enumerate(ops) if o.output == op.input), None)
-            if producer is None or uses[op.input] != 1:
-                raise UnsupportedError(_cannot_fold(network, op, uses[op.input]))
-            ops[producer] = _absorb(network, ops[producer], op, params)
+            absorbed = None
+            if producer is not None and uses[op.input] == 1:
+                absorbed = _absorb(network, ops[producer], op, params)
+            if producer is None or absorbed is None:
+                ops.append(_on_its_own(network, op, params))
+            else:
+                ops[producer] = absorbed
         else:
             ops.append(_with_bias(network, op, params))
     return replace(_without_unused(replace(network, ops=tuple(ops))), params=params)
@@ -146,14 +155,36 @@ def _with_bias(network: Network, op: Op, params: Params) -> Op:
     return replace(op, bias=key)
 
 
-def _absorb(network: Network, layer: Op, op: BatchNorm | Activate, params: Params) -> Op:
-    if isinstance(layer, Weighted | Binary) and layer.activation is Activation.NONE:
-        if isinstance(op, Activate):
-            return replace(layer, output=op.output, activation=op.activation)
-        if not isinstance(layer, Binary):
-            _scale_weights(network, layer, op, params)
-            return replace(layer, output=op.output)
-    raise UnsupportedError(_cannot_fold(network, op, 1))
+def _absorb(
+    network: Network, layer: Op, op: BatchNorm | Activate, params: Params
+) -> Weighted | Binary | None:
+    """The layer with what follows it in it; None where it cannot take it."""
+    if not isinstance(layer, Weighted | Binary) or layer.activation is not Activation.NONE:
+        return None
+    if isinstance(op, Activate):
+        return replace(layer, output=op.output, activation=op.activation)
+    if isinstance(layer, Binary):
+        return None
+    _scale_weights(network, layer, op, params)
+    return replace(layer, output=op.output)
+
+
+def _on_its_own(network: Network, op: BatchNorm | Activate, params: Params) -> Op:
+    """An operator of its own for what no layer takes: after one that others read as well, or that
+    has no weights, or has an activation already."""
+    if isinstance(op, Activate) and op.activation is Activation.RELU:
+        return LeakyRelu(op.name, op.input, op.output, 0.0)
+    shape = network.tensors[op.input]
+    if len(shape) != 4:
+        raise UnsupportedError(_cannot_fold(network, op))
+    weight, bias = f"{op.name}/depthwise.weight", f"{op.name}/depthwise.bias"
+    params[weight] = np.ones((shape[3], 1, 1, 1), np.float32)
+    params[bias] = np.zeros(shape[3], np.float32)
+    layer = DepthwiseConv2D(op.name, op.input, op.output, weight, bias)
+    if isinstance(op, Activate):
+        return replace(layer, activation=op.activation)
+    _scale_weights(network, layer, op, params)
+    return layer
 
 
 def _scale_weights(network: Network, layer: Weighted, norm: BatchNorm, params: Params) -> None:
@@ -169,11 +200,11 @@ def _scale_weights(network: Network, layer: Weighted, norm: BatchNorm, params: P
     params[layer.bias] = ((bias - mean) * factor + shift).astype(np.float32)
 
 
-def _cannot_fold(network: Network, op: BatchNorm | Activate, uses: int) -> str:
+def _cannot_fold(network: Network, op: BatchNorm | Activate) -> str:
     producer = network.producer(op.input)
     what = type(producer).__name__ if producer else "the network input"
-    reason = f"its input '{op.input}' is used {uses} times" if uses != 1 else f"it follows {what}"
     return (
-        f"{type(op).__name__} '{op.name}' cannot be folded: {reason}; expected a convolution or "
-        "a fully connected layer (for activations also an add or a product) that nothing else reads"
+        f"{type(op).__name__} '{op.name}' cannot be folded: it follows {what} on the vector "
+        f"'{op.input}'; expected a fully connected layer (for activations also an add) "
+        "that nothing else reads, or an image"
     )

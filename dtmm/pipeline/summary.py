@@ -18,8 +18,9 @@ from dtmm.pipeline.data_free import NO_DATA
 from dtmm.pipeline.engine import Context
 from dtmm.pipeline.remeasure import LIMIT, load_checks
 from dtmm.pipeline.scheduling import SCHEDULED_MODES
+from dtmm.pipeline.tradeoff import tradeoff
 from dtmm.pruning.counts import kept_counts
-from dtmm.scheduler import Schedule
+from dtmm.scheduler import Problem, Schedule
 from dtmm.table import read_table
 
 
@@ -57,6 +58,7 @@ def build_report(context: Context) -> dict[str, Any]:
         "mode": config.prune.mode,
         "schedule": _schedule(context, ours) if scheduled else None,
         "pool": _pool(context) if scheduled and dataset.name != NO_DATA else None,
+        "tradeoff": _tradeoff(context) if scheduled else None,
         "table_check": _table_check(context, ours) if scheduled else None,
         "layers": (layers := _layers(context, deployment.kernels)),
         "dead_filters": sum(layer["dead_filters"] for layer in layers),
@@ -118,6 +120,11 @@ def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
             "sram": sum(measured.sram.values()),
         },
     }
+
+
+def _tradeoff(context: Context) -> dict[str, Any]:
+    problem = files.load(context, "problem.dtmm", Problem)
+    return tradeoff(problem, files.load(context, "schedule.dtmm", Schedule))
 
 
 def _table_words(table: LatencyTable) -> str:

@@ -12,8 +12,10 @@ from dtmm.report import plots
 from dtmm.report.rows import (
     comparison_rows,
     cycle_model,
+    has_front,
     layer_rows,
     pool_line,
+    price_rows,
     schedule_line,
     title,
 )
@@ -30,6 +32,8 @@ def render(report: Mapping[str, Any]) -> str:
         ("SRAM at its peak", plots.sram(report)),
         ("SRAM over time (DTMM network)", plots.memory_over_time(report)),
     ]
+    if has_front(report):
+        figures.append(("Where the schedule stands", plots.front(report)))
     return environment.from_string(template).render(
         report=report,
         heading=title(report),
@@ -37,6 +41,7 @@ def render(report: Mapping[str, Any]) -> str:
         layers=layer_rows(report),
         schedule=schedule_line(report),
         pool=pool_line(report),
+        prices=price_rows(report),
         cycle_model=cycle_model(report),
         figures=figures,
     )

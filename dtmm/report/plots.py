@@ -73,6 +73,24 @@ def sram(report: Report) -> str:
     return _stacked(report, "sram", ("arena", "scratch", "stack"))
 
 
+def front(report: Report) -> str:
+    """The exact trade-off of latency and estimated loss within flash and SRAM, and this run."""
+    found = report["tradeoff"]
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    points = sorted(found["front"], key=lambda point: point["latency"])
+    axes.plot([point["latency"] / 1e6 for point in points], [point["loss"] for point in points],
+              "o-", color=DENSE, markersize=4, label="optimal schedules")  # fmt: skip
+    chosen = found["chosen"]
+    axes.plot(chosen["latency"] / 1e6, chosen["loss"], "D", color=DTMM, label="this run")
+    axes.set_xlabel(f"million cycles per inference ({cycle_model(report)})")
+    axes.set_ylabel("estimated loss (nats)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(lw=0.4, color="#cccccc")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return svg_element(figure)
+
+
 def memory_over_time(report: Report) -> str:
     """Bytes of live buffers and scratch while each operator of the DTMM network runs."""
     steps: Sequence[Mapping[str, Any]] = report["memory"]["steps"]

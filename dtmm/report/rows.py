@@ -102,6 +102,33 @@ def schedule_line(report: Mapping[str, Any]) -> str:
     )
 
 
+def price_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """(budget, limit, used, binds, step, cycles that a step more saves, that one less costs)."""
+    rows = []
+    for each in (report.get("tradeoff") or {"prices": []})["prices"]:
+        binds = {True: "yes", False: "no", None: "not settled in time"}[each["binds"]]
+        limit, used, step = (
+            _amount(each["budget"], each[key]) for key in ("limit", "used", "step")
+        )
+        worth = ["nothing fits" if each[key] is None else f"{abs(each[key]):,.0f}"
+                 for key in ("saves", "costs")]  # fmt: skip
+        rows.append((each["budget"], limit, used, binds, step, *worth))
+    return rows
+
+
+def has_front(report: Mapping[str, Any]) -> bool:
+    """Whether the report holds the front that its schedule is compared with."""
+    return bool((report.get("tradeoff") or {"front": []})["front"])
+
+
+def _amount(metric: str, value: float) -> str:
+    return {
+        "flash": f"{value / 1024:,.1f} KiB",
+        "sram": f"{value / 1024:,.1f} KiB",
+        "loss": f"{value:.3f} nats",
+    }.get(metric, f"{value:,.0f} cycles")
+
+
 def pool_line(report: Mapping[str, Any]) -> str:
     """One sentence on the candidates and which of them was taken, and on dead filters (on
     these alone where a mode has no candidates)."""

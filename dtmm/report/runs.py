@@ -68,7 +68,7 @@ def row(name: str, folder: Path) -> dict[str, Any]:
         "dataset": report["dataset"],
         "mode": report["mode"],
         "accuracy": ours["accuracy"],
-        "accuracy_change": ours["accuracy"] - report["dense"]["accuracy"],
+        "accuracy_change": _difference(ours["accuracy"], report["dense"]["accuracy"]),
         "cycles": ours["cycles"],
         "cycle_model": cycle_model(report),
         "flash": sum(ours["flash"].values()),
@@ -77,6 +77,11 @@ def row(name: str, folder: Path) -> dict[str, Any]:
         "solver": schedule.get("solver"),
         "gap": schedule.get("gap"),
     }
+
+
+def _difference(ours: float | None, dense: float | None) -> float | None:
+    """None for a network without data."""
+    return None if ours is None or dense is None else ours - dense
 
 
 def table(folders: Mapping[str, Path]) -> pd.DataFrame:
@@ -96,10 +101,14 @@ def draw(reports: Mapping[str, Mapping[str, Any]]) -> Figure:
         left.plot(list(steps), list(steps.values()), color=color, linestyle=line, marker=marker,
                   markersize=3, linewidth=1, label=name)  # fmt: skip
         ours = report["dtmm"]
+        if ours["accuracy"] is None:
+            continue
         right.plot(sum(ours["flash"].values()) / 1024, 100 * ours["accuracy"], marker,
                    color=color, markersize=5)  # fmt: skip
     for report in _networks(reports):
         dense = report["dense"]
+        if dense["accuracy"] is None:
+            continue
         at = sum(dense["flash"].values()) / 1024, 100 * dense["accuracy"]
         right.plot(*at, "*", color="black", markersize=7)
         right.annotate("dense", at, textcoords="offset points", xytext=(-4, -10), ha="right",

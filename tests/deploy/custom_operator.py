@@ -59,19 +59,25 @@ def operator_library() -> Path:
 
 
 @functools.cache
+def tflm_headers() -> Path:
+    """A folder that stands for TFLM's headers."""
+    headers = folder() / "headers"
+    for name in TFLM_HEADERS:
+        (headers / name).parent.mkdir(parents=True, exist_ok=True)
+        (headers / name).write_text('#include "tflm_declarations.h"\n')
+    return headers
+
+
+@functools.cache
 def tflm_registerer() -> str:
     """Compiles and loads TFLM's adapter; returns the name for `custom_op_registerers`."""
     if shutil.which("c++") is None:
         pytest.skip("no C++ compiler (c++)")
     import tflite_micro
 
-    headers = folder() / "headers"
-    for name in TFLM_HEADERS:
-        (headers / name).parent.mkdir(parents=True, exist_ok=True)
-        (headers / name).write_text('#include "tflm_declarations.h"\n')
     [runtime] = Path(tflite_micro.__file__).parent.rglob("_runtime.so")
     made = folder() / "libtflm.so"
-    where = [f"-I{path}" for path in (headers, HERE, SOURCES, runtime_c.include_dir())]
+    where = [f"-I{path}" for path in (tflm_headers(), HERE, SOURCES, runtime_c.include_dir())]
     files = [SOURCES / "dtmm_conv_2d_tflm.cc", HERE / "tflm_register.cc"]
     _run("c++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *where,
          *files, operator_library(), runtime, f"-Wl,-rpath,{folder()}:{runtime.parent}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,19 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.instances import Grid, Shares, instance
 from dtmm.errors import DataError
+from dtmm.scheduler import Problem
 from dtmm.table import read_table
-from experiments import memory_components, overall, overheads, pruned_share, transfer
+from experiments import (
+    latency_fidelity,
+    memory_components,
+    overall,
+    overheads,
+    pruned_share,
+    scheduler_gain,
+    transfer,
+)
 from experiments.bench import QUICK, settings
 from experiments.compare_methods import read_cells
 from experiments.experiment import RESULTS, Experiment, Job, Swap
@@ -123,3 +134,67 @@ def test_memory_and_overheads_are_read_off_the_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize("experiment", [memory_components.EXPERIMENT, overheads.EXPERIMENT])
 def test_a_whole_quick_run(experiment: Experiment, tmp_path: Path, toolchain: None) -> None:
     assert len(quick(experiment, tmp_path)) >= 9
+
+
+def test_latency_errors_by_hand() -> None:
+    table = pd.DataFrame(
+        {"cost_model": ["twice"] * 3, "predicted": [2.0, 4.0, 8.0], "measured": [1.0, 2.0, 4.0]}
+    )
+    [row] = latency_fidelity.summary(table).to_dict("records")
+    assert row["mean_error"] == row["worst_error"] == pytest.approx(100)
+    assert row["scaled_error"] == pytest.approx(0)
+    assert row["spearman"] == 1
+
+
+@pytest.mark.full
+def test_cost_models_foresee_whole_networks(tmp_path: Path, toolchain: None) -> None:
+    table = quick(latency_fidelity.EXPERIMENT, tmp_path)
+    found = latency_fidelity.summary(table).set_index("cost_model")
+    assert found.loc["measured", "worst_error"] < 5
+    assert found.loc["analytic", "worst_error"] < 10
+
+
+def test_a_gain_is_compared_with_the_spread() -> None:
+    def row(solver: str, latency: float, seed: int, accuracy: float) -> dict[str, object]:
+        return {"share": 0.2, "solver": solver, "loss_budget": 1.0, "latency": latency,
+                "seed": seed, "accuracy": accuracy}  # fmt: skip
+
+    table = pd.DataFrame(
+        [row("lagrangian", 10, 0, 0.90), row("lagrangian", 10, 1, 0.92),
+         row("greedy", 15, 0, 0.91), row("greedy", 15, 1, 0.92),
+         row("uniform", 20, 0, 0.60), row("uniform", 20, 1, 0.62),
+         row("halp", 12, 0, 0.70)]
+    )  # fmt: skip
+    found = scheduler_gain.summary(table).set_index("solver")
+    verdicts = found["larger_than_spread"].to_dict()
+    assert verdicts == {"lagrangian": "", "greedy": "no", "uniform": "yes", "halp": "unknown"}
+    assert found.loc["greedy", "over_optimum"] == 1.5
+    assert found.loc["uniform", "difference"] == pytest.approx(-30)
+
+
+@pytest.mark.full
+def test_schedules_are_tuned_once(tmp_path: Path, toolchain: None) -> None:
+    first = quick(scheduler_gain.EXPERIMENT, tmp_path)
+    stores = list(tmp_path.glob("run_*/scheduler_gain.jsonl"))
+    before = stores[0].read_bytes()
+    again = quick(scheduler_gain.EXPERIMENT, tmp_path)
+    assert stores[0].read_bytes() == before
+    assert list(again["accuracy"].dropna()) == list(first["accuracy"].dropna())
+
+
+def test_a_model_that_knows_nothing_of_kernels_chooses_worse() -> None:
+    problem = instance("tiny_resnet", Grid(2, 3), 0, Shares(1.0, 1.0, 0.2))
+    flat = dataclasses.replace(
+        problem,
+        layers=tuple(dataclasses.replace(x, latency=-x.latency + x.latency.max())
+                     for x in problem.layers),
+    )  # fmt: skip
+
+    class FakeBench:
+        def fast_problem(self, share: float, slack: float) -> tuple[Problem, None]:
+            return problem, None
+
+    found = latency_fidelity.choose(FakeBench(), {"measured": problem, "upside down": flat}, (0.5,))
+    by_model = found.set_index("cost_model")["over_best"]
+    assert by_model["measured"] == 1
+    assert by_model["upside down"] > 1

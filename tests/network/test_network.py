@@ -15,7 +15,7 @@ from dtmm.network.groups import channel_groups
 from dtmm.network.ir import Activate, BatchNorm
 from dtmm.network.torch_reader import copy_to, from_torch
 from dtmm.training.executor import Executor
-from tests.training.networks import Builder, residual
+from tests.training.networks import residual
 
 
 class Vgg(nn.Module):
@@ -131,13 +131,6 @@ def test_folding_keeps_the_function(seed: int) -> None:
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         assert torch.allclose(Executor(folded).eval()(x), Executor(network).eval()(x), atol=1e-4)
-
-
-def test_a_norm_after_a_pool_cannot_fold() -> None:
-    b = Builder(0, (1, 8, 8, 1))
-    network = b.build("x", b.fc("fc", b.mean(b.norm(b.pool("p", b.conv("c", "x", 4)))), 2))
-    with pytest.raises(UnsupportedError, match=r"p_bn.*MaxPool2D"):
-        fold(network)
 
 
 def test_channel_groups_of_resnet12() -> None:

@@ -24,6 +24,7 @@ SIZES = {
     "mobilenet_wd4": 224, "fdmobilenet_wd4": 224, "mobilenetv2_wd4": 224,
     "mobilenetv3_small_w7d20": 224, "mobilenetv3_large_w7d20": 224, "ghostnet": 224,
     "efficientnet_b0": 64, "mnasnet_small": 224, "hardnet39ds": 224, "darknet_tiny": 224,
+    "preresnet20_cifar10": 32, "densenet40_k12_cifar10": 32,
 }  # fmt: skip
 """Pixels of the input; many of these networks end with a pool of a fixed size."""
 
