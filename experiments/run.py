@@ -40,6 +40,7 @@ NAMES = (
     "scheduler_comparison",
     "pareto_fronts",
     "loss_fidelity",
+    "quantization",
     "latency_fidelity",
     "pruned_share",
     "scheduler_gain",
