@@ -86,7 +86,7 @@ def _folders(names: tuple[str, ...], root: Path) -> dict[str, Path]:
 
 def _print(rows: list[dict[str, Any]]) -> None:
     table = Table()
-    headings = ("run", "network", "mode", "accuracy", "change", "kcycles", "flash KiB",
+    headings = ("run", "network", "mode", "accuracy", "points", "kcycles", "flash KiB",
                 "SRAM KiB", "est. loss", "solver")  # fmt: skip
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number < 3 else "right", overflow="fold")
@@ -95,13 +95,13 @@ def _print(rows: list[dict[str, Any]]) -> None:
             stage = f"as far as {row['stage']}" if row["stage"] else "nothing finished"
             table.add_row(row["run"], stage)
             continue
-        gap = _shown(row["gap"], ".2%")
+        gap, change = _shown(row["gap"], ".2%"), row["accuracy_change"]
         table.add_row(
             row["run"],
             f"{row['model']} on {row['dataset']}",
             row["mode"],
             _shown(row["accuracy"], ".2%"),
-            _shown(row["accuracy_change"], "+.2%"),
+            _shown(None if change is None else 100 * change, "+.2f"),
             f"{row['cycles'] / 1e3:,.0f}",
             f"{row['flash'] / 1024:,.1f}",
             f"{row['sram'] / 1024:,.1f}",

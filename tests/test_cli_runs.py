@@ -68,7 +68,7 @@ def test_all_runs_as_json(runs: Path) -> None:
 def test_the_table_for_people(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = call(runs).stdout
-    assert "90.00%" in text and "-5.00%" in text and "highs, gap 0.00%" in text
+    assert "90.00%" in text and "-5.00 " in text and "highs, gap 0.00%" in text
     assert "as far as importance" in text
 
 
