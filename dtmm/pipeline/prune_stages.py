@@ -14,9 +14,6 @@ from dtmm.pipeline.engine import Context
 ERROR_IMAGES = 32
 """Training images on which the int8 networks are compared with their float ones."""
 
-CHECKED_IMAGES = 16
-"""On which the masked and the physically smaller network must agree."""
-
 
 def network(context: Context) -> str:
     """network.dtmm: the trained float network."""
@@ -77,7 +74,7 @@ def schedule(context: Context) -> str:
     from dtmm.latency.table import LatencyTable
     from dtmm.pipeline.choosing import choose, last_start
     from dtmm.pipeline.remeasure import Choice, measure_and_correct, save_checks
-    from dtmm.pruning.equivalence import require_equal_outputs
+    from dtmm.pruning.equivalence import CHECKED_IMAGES, require_equal_outputs
     from dtmm.pruning.modes import Pruned
     from dtmm.pruning.removal import remove
     from dtmm.table import write_table

@@ -26,7 +26,7 @@ from dtmm.pipeline.scheduling import first_problem, levels, measures_sensitivity
 from dtmm.planning import select
 from dtmm.planning.nested import alive_first, nested
 from dtmm.planning.sensitivity import Sensitivity
-from dtmm.pruning.equivalence import require_equal_outputs
+from dtmm.pruning.equivalence import CHECKED_IMAGES, require_equal_outputs
 from dtmm.pruning.importance import Importance
 from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
@@ -37,9 +37,6 @@ from dtmm.scheduler.evaluate import Totals, evaluate
 from dtmm.table import write_table
 from dtmm.training.finetune import finetune
 from dtmm.training.masks import filterlet_masks
-
-CHECKED_IMAGES = 16
-"""On which the masked and the physically smaller network must agree."""
 
 LOSS_SLACK = 1.1
 """A round may lose so many times the least that its flash and SRAM ask for."""

@@ -14,6 +14,9 @@ from dtmm.pruning.removal import remove
 from dtmm.training.executor import Executor
 from dtmm.training.loop import to_tensor
 
+CHECKED_IMAGES = 16
+"""Training images on which they must agree."""
+
 TOLERANCE = 1e-3
 """Of the largest output: sums of fewer terms are rounded differently, nothing more."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from dtmm.config import PruneConfig
 from dtmm.config_values import Count
 from dtmm.data import Dataset, load_dataset
-from dtmm.errors import ConfigError, InfeasibleError
+from dtmm.errors import ConfigError, DtmmError, InfeasibleError
 from dtmm.models import build_model
 from dtmm.models.resnet import ResNet
 from dtmm.models.squeezenet import SqueezeNet
@@ -20,12 +22,14 @@ from dtmm.models.vgg import VGG
 from dtmm.network.groups import channel_groups
 from dtmm.network.ir import Network
 from dtmm.pipeline.source import capture
+from dtmm.planning.nouns import Selection
 from dtmm.pruning.modes import OWN_RULE, own_rule
 from dtmm.pruning.modes.base import Pruned, largest_within, prunable, stored_bytes, with_masks
 from dtmm.pruning.modes.chip import published_rates, whole_vectors
 from dtmm.pruning.modes.filterlets import learn_skeletons
 from dtmm.pruning.modes.patdnn import admm, natural_patterns, project
 from dtmm.pruning.modes.unstructured import lamp
+from dtmm.pruning.removal import remove
 
 SHORT = PruneConfig(epochs=Count(2), images_per_epoch=Count(64), batch=Count(32))
 
@@ -160,6 +164,19 @@ def test_skeletons_multiply_into_the_weights(network: Network, digits: Dataset) 
         assert factors[op.name].mean() < 1.01
     assert [*trained.params] == [*network.params]
     assert trained.tensors == network.tensors
+
+
+def test_chip_asserts_that_removed_is_masked(
+    digits: Dataset, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(network: Network, selection: Selection) -> Network:
+        small = remove(network, selection)
+        key = small.convs()[0].weight
+        return replace(small, params={**small.params, key: small.params[key] + 1})
+
+    monkeypatch.setattr(import_module("dtmm.pruning.modes.chip"), "remove", spoiled)
+    with pytest.raises(DtmmError, match="masked and removed networks must agree"):
+        OWN_RULE["chip"](network, digits, stored_bytes(Pruned(network)) // 2, SHORT)
 
 
 def test_chip_ratios_of_a_residual_network(digits: Dataset) -> None:

@@ -29,6 +29,7 @@ from dtmm.network.ir import Add, FullyConnected, Network
 from dtmm.planning.levels import SMALL_CHANNELS
 from dtmm.planning.nouns import Selection
 from dtmm.planning.ranking import kept_channels
+from dtmm.pruning.equivalence import CHECKED_IMAGES, require_equal_outputs
 from dtmm.pruning.modes.base import Bools, Progress, Pruned, largest_within
 from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
@@ -65,7 +66,12 @@ def chip(
             masks[name] = kept_channels(scores.channels[name], count)
         return Pruned(remove(network, Selection(masks, {})))
 
-    return largest_within(budget, make)
+    found = largest_within(budget, make)
+    left = {group.name: group.channels for group in channel_groups(found.network)}
+    masks = {name: kept_channels(scores.channels[name], left[name]) for name in rates}
+    some = dataset.to_input(dataset.train_images[:CHECKED_IMAGES])
+    require_equal_outputs(network, Selection(masks, {}), found.network, some)
+    return found
 
 
 def whole_vectors(count: float, most: int) -> int:
