@@ -251,7 +251,7 @@ def _verdict(solver: str, difference: float, spread: float) -> str:
 
 def draw(table: pd.DataFrame) -> Figure:
     """Accuracy after fine-tuning against latency, a panel per share, a point per solver; bars are
-    the spread over seeds."""
+    the spread over seeds. Hollow: the exact solver's further series."""
     found = summary(table).dropna(subset=["accuracy"])
     shares = list(dict.fromkeys(found["share"]))
     figure = Figure(figsize=(3.4 * len(shares), 2.6))
@@ -262,8 +262,9 @@ def draw(table: pd.DataFrame) -> Figure:
         for _, row in found[found["share"] == share].iterrows():
             style = styles[solvers.index(row["solver"]) % len(styles)]
             spread = 0.0 if np.isnan(row["spread"]) else row["spread"]
+            face = "white" if row["solver"].startswith((POOLED, AT_CYCLES)) else style["color"]
             axes.errorbar(row["latency"] / 1e6, row["accuracy"], spread, capsize=2,
-                          color=style["color"], marker=style["marker"],
+                          color=style["color"], marker=style["marker"], markerfacecolor=face,
                           linestyle="none", label=row["solver"])  # fmt: skip
         axes.set_xlabel("Latency (Mcycles)")
         axes.set_title(f"flash at most {share:.0%} of the dense network's")
