@@ -46,6 +46,8 @@ def rules() -> list[Section]:
     rows.append(["each taken edge", penalty, "the pipeline refills; not at a loop end"])
     share = f"blocks of at most {100 * model.cold_share:g} % of a region's instructions"
     rows.append([share, "1 per instruction", "not worth a run of llvm-mca"])
+    refused = "a block that llvm-mca refuses: it begins between VPST and its instruction"
+    rows.append([refused, "1 per instruction", "rare: parameters of the last channels"])
     return [("Rules besides llvm-mca's prices. The first pattern that matches decides.", rows)]
 
 

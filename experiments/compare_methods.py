@@ -274,15 +274,14 @@ def print_summary(found: Mapping[str, Any]) -> None:
         click.echo(f"  {line}")
 
 
-# In experiments.run, and called EXPERIMENT, once the first cells of FULL are committed.
-COMPARISON = Experiment(
+EXPERIMENT = Experiment(
     NAME, __doc__, run, draw_all, quick="A tiny network on digits, one size, seconds of tuning."
 )
 
 
 def command() -> click.Command:
     """The common command line, and `--summary`."""
-    common = COMPARISON.command()
+    common = EXPERIMENT.command()
     measure = common.callback
     assert measure is not None
 

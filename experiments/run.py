@@ -48,6 +48,7 @@ NAMES = (
     "memory_components",
     "overheads",
     "transfer",
+    "compare_methods",
     "overall",
 )
 """Every experiment, by the name of its module. A new one is a script and a line here."""
