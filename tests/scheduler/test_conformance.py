@@ -81,6 +81,7 @@ EXAMPLES = settings(max_examples=max(200, settings.default.max_examples))
 @EXAMPLES
 @given(seed=st.integers(0, 2**32 - 1), objective=st.sampled_from(OBJECTIVES))
 @example(seed=1_539_762_922, objective="latency")  # CBC's preprocessing loses its optimum
+@example(seed=364_154, objective="latency")  # CBC crashes on its infeasible root
 def test_enumeration_confirms_the_optimum(seed: int, objective: Metric | None) -> None:
     """All group kinds, kernel code, SRAM, both loss rules, every objective."""
     problem = random_problem(seed, objective)
