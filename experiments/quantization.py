@@ -260,14 +260,14 @@ def figure(table: pd.DataFrame, layers: pd.DataFrame) -> Figure:
     left.invert_yaxis()
     left.axvline(0, color="gray", lw=0.7)
     left.set_xlabel("Accuracy lost (points)")
-    left.legend()
+    left.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0))
     first = layers[layers["model"] == layers["model"].iloc[0]]
     shown = first[first["setting"].isin(["minmax", "qat"])]
     for (variant, setting), part in shown.groupby(["variant", "setting"], sort=False):
         right.plot(part["sqnr_db"].to_numpy(), label=f"{variant}, {setting}")
     right.set_xlabel("Tensor, in execution order")
     right.set_ylabel("Signal to error (dB)")
-    right.legend()
+    right.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     return drawn
 
 
