@@ -222,7 +222,7 @@ def run_about(name: str, job: Job, report: Mapping[str, Any], unit: str) -> dict
         "experiment": f"experiments.{name}",
         "run": f"{report['model']} on {report['dataset']}",
         **{key: str(source[key]) for key in keys},
-        "seed": "0",
+        "seed": str(settings(job).run.seed),
         "schedule": f"{schedule['solver']}, {schedule['status']}, gap {schedule['gap']:g}",
         "unit": unit,
         **exchanged(job.swap),

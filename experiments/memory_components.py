@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from dtmm.artifact import write_atomic
 from dtmm.table import read_table, to_latex, write_table
-from experiments.bench import run_about, whole_run
+from experiments.bench import SETTINGS, run_about, whole_run
 from experiments.experiment import Experiment, Job, save_figure
 
 NAME = "memory_components"
@@ -110,7 +110,7 @@ EXPERIMENT = Experiment(
     run,
     draw_all,
     quick="A tiny network on digits.",
-    swaps=("solver", "cost_model", "loss_model", "criterion", "device"),
+    swaps=tuple(SETTINGS),
 )
 main = EXPERIMENT.command()
 

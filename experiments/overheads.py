@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from dtmm.artifact import write_atomic
 from dtmm.pipeline.stages import STAGES
 from dtmm.table import read_table, to_latex, write_table
-from experiments.bench import run_about, whole_run
+from experiments.bench import SETTINGS, run_about, whole_run
 from experiments.experiment import Experiment, Job, save_figure
 
 NAME = "overheads"
@@ -86,7 +86,9 @@ def run(job: Job) -> None:
     """Run what is missing, and write the CSV with its provenance."""
     report, folder = whole_run(job)
     about = run_about(NAME, job, report, "seconds of wall time; bytes in the run folder")
-    about["machine"] = f"{len(os.sched_getaffinity(0))} cores, shared with other work"
+    about["machine"] = (
+        f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f} at the end"
+    )
     write_table(job.folder / f"{NAME}.csv", rows(report, folder), about)
 
 
@@ -96,7 +98,7 @@ EXPERIMENT = Experiment(
     run,
     draw_all,
     quick="A tiny network on digits.",
-    swaps=("solver", "cost_model", "loss_model", "criterion", "device"),
+    swaps=tuple(SETTINGS),
 )
 main = EXPERIMENT.command()
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from dtmm.artifact import write_atomic
 from dtmm.scheduler import Schedule, solve
 from dtmm.table import read_table, to_latex, write_table
-from experiments.bench import SLACK, Bench, open_bench
+from experiments.bench import SETTINGS, SLACK, Bench, open_bench
 from experiments.experiment import Experiment, Job, save_figure
 
 SHARES = (0.1, 0.2, 0.3, 0.5)
@@ -132,7 +132,7 @@ EXPERIMENT = Experiment(
     run,
     draw_all,
     quick="A tiny network on digits, one size.",
-    swaps=("solver", "cost_model", "loss_model", "criterion", "device"),
+    swaps=tuple(SETTINGS),
 )
 main = EXPERIMENT.command()
 

@@ -228,7 +228,7 @@ CLAIMS: Sequence[Claim] = (
     Claim("run-time memory", UNKNOWN, "memory_components.csv", _memory,
           "one schedule of ResNet-12, read off the ELF"),
     Claim("overheads of DTMM itself", UNKNOWN, "overheads.csv", _overheads,
-          "two cores that other work shared: an upper bound"),
+          "wall time; the header of the table says on which machine"),
     Claim("filterlets keep more than filters at low index", UNKNOWN, "pruning_units.csv", _units,
           "same share of every layer, scores of single weights; the scheduler is out of it"),
     Claim("the authors' published networks", UNKNOWN, "transfer.csv", _transfer,

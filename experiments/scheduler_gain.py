@@ -44,7 +44,7 @@ from dtmm.table import read_table, to_latex, write_table
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
 from dtmm.training.loop import accuracy
-from experiments.bench import Bench, open_bench
+from experiments.bench import SETTINGS, Bench, open_bench
 from experiments.experiment import Experiment, Job, run_script, save_figure
 
 NAME = "scheduler_gain"
@@ -326,7 +326,7 @@ EXPERIMENT = Experiment(
     run,
     draw_all,
     quick="A tiny network on digits, two solvers, one seed.",
-    swaps=("solver", "cost_model", "loss_model", "criterion", "device", "executor"),
+    swaps=(*SETTINGS, "executor"),
 )
 main = EXPERIMENT.command()
 
