@@ -9,16 +9,21 @@ the same for all (`python -m experiments.run --list` names them).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 import matplotlib.style
 from matplotlib.figure import Figure
 
+import dtmm
+from dtmm.device.provenance import git_commit
 from dtmm.errors import ConfigError, DtmmError
+from dtmm.scheduler import Schedule
 
 RESULTS = Path(__file__).with_name("results")
 """Where committed results lie."""
@@ -186,6 +191,39 @@ def results_folder(quick: bool, swap: Swap) -> Path:
 def exchanged(swap: Swap) -> dict[str, str]:
     """Provenance of what is exchanged."""
     return {f"exchanged {name}": value for name, value in swap.given().items()}
+
+
+@cache
+def commit() -> str:
+    """Of this checkout when the process first asked, "+changes" if it had any; or "unknown"."""
+    return git_commit(Path(__file__).parent) or "unknown"
+
+
+def row_provenance(
+    seed: int,
+    dataset_sha256: str | None = None,
+    schedule: Schedule | None = None,
+    measured: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
+    """Columns that every measured row carries, so that rows of one table may come from many runs.
+
+    They belong to the result that a store keeps, not to its point: the commit is then the one that
+    measured the row, whichever run writes the table.
+
+    Args:
+        dataset_sha256: `Dataset.hash`; twelve digits of it are kept.
+        schedule: that the row carries out: how it was solved, and its proven gap (a share).
+        measured: of a device (`Measurement.provenance`): compiler and cycle model.
+    """
+    row: dict[str, Any] = {"seed": seed, "commit": commit(), "dtmm": dtmm.__version__}
+    if dataset_sha256 is not None:
+        row["dataset_sha256"] = dataset_sha256[:12]
+    if schedule is not None:
+        row["solver"] = f"{schedule.solver} {schedule.solver_version}".strip()
+        row |= {"solver_status": schedule.status, "gap": schedule.gap}
+    if measured is not None:
+        row |= {key: str(measured[key]) for key in ("compiler", "cycle_model")}
+    return row
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:

@@ -32,7 +32,6 @@ from dtmm.artifact import write_atomic
 from dtmm.config import FinetuneConfig
 from dtmm.config_values import Count, Share
 from dtmm.data import Dataset, load_dataset
-from dtmm.device.provenance import git_commit
 from dtmm.executors import open_executor
 from dtmm.models import build_model, load_checkpoint, shipped_checkpoint
 from dtmm.network.ir import Network
@@ -47,7 +46,15 @@ from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
 from dtmm.training.loop import accuracy
 from dtmm.training.masks import element_masks
-from experiments.experiment import QUICK_RESULTS, Experiment, Job, run_script, save_figure
+from experiments.experiment import (
+    QUICK_RESULTS,
+    Experiment,
+    Job,
+    commit,
+    row_provenance,
+    run_script,
+    save_figure,
+)
 from experiments.units import UNITS, Scores, dense_bytes, largest_within
 
 NAME = "pruning_units"
@@ -108,7 +115,7 @@ def evaluate(
     budget = int(share * dense_bytes(subject.network))
     kept = largest_within(UNITS[unit], subject.network, subject.scores, budget)
     if kept is None:
-        return {"status": "cannot be made so small"}
+        return {"status": "cannot be made so small", **row_provenance(seed, subject.dataset.hash)}
     data, network = subject.dataset, kept.network
     if images:
         settings = FinetuneConfig(
@@ -125,6 +132,7 @@ def evaluate(
         "index": kept.index,
         "importance_kept": kept.importance,
         "accuracy": right,
+        **row_provenance(seed, subject.dataset.hash),
     }
 
 
@@ -209,7 +217,9 @@ def draw_all(folder: Path) -> None:
     Raises:
         DataError: the CSV is missing or malformed.
     """
-    table, _ = read_table(folder / f"{NAME}.csv", text=("unit", "status"))
+    table, _ = read_table(
+        folder / f"{NAME}.csv", text=("unit", "status", "commit", "dataset_sha256")
+    )
     save_figure(draw(table), folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
 
@@ -220,7 +230,7 @@ def run(job: Job) -> None:
     subject = load_subject(plan)
     about = {
         "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
+        "commit": commit(),
         "dtmm": dtmm.__version__,
         "network": f"{plan.model} on {plan.data}",
         "dataset_sha256": subject.dataset.hash,

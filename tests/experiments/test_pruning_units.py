@@ -86,10 +86,15 @@ def test_quick(tmp_path: Path) -> None:
     command = pruning_units.EXPERIMENT.command()
     done = CliRunner().invoke(command, ["--quick", "--out", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    table, about = read_table(tmp_path / "pruning_units.csv", text=("unit", "status"))
+    table, about = read_table(
+        tmp_path / "pruning_units.csv", text=("unit", "status", "dataset_sha256")
+    )
     assert set(table["unit"]) == set(UNITS)
     known = table[table["status"] == "measured"]
     for _, part in known.groupby("unit"):
         assert part.sort_values("bytes")["importance_kept"].is_monotonic_increasing
+    assert (
+        set(table["commit"]) == {about["commit"]} and table["dataset_sha256"].str.len().eq(12).all()
+    )
     assert about["tuned networks"] == "0 of 0"
     assert (tmp_path / "pruning_units.png").is_file()

@@ -9,7 +9,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from experiments.experiment import QUICK_RESULTS, RESULTS, Swap, results_folder
+import dtmm
+from dtmm.device.provenance import git_commit
+from dtmm.scheduler import Schedule
+from experiments.experiment import QUICK_RESULTS, RESULTS, Swap, results_folder, row_provenance
 from experiments.run import NAMES, chosen_names, experiment, main
 
 
@@ -89,3 +92,18 @@ def test_the_script_itself_refuses_what_it_does_not_honour() -> None:
 def test_titles_and_names_agree() -> None:
     for name in NAMES:
         assert experiment(name).name == name
+
+
+def test_a_row_says_where_it_comes_from() -> None:
+    numbers = {"objective": 9.0, "bound": 8.1, "gap": 0.1, "seconds": 1.0, "latency": 9.0,
+               "flash": 1.0, "sram": 1.0, "loss": 0.5}  # fmt: skip
+    found = Schedule({}, {}, {}, status="feasible", solver="highs", solver_version="1.7", **numbers)
+    device = {"compiler": "clang 19", "cycle_model": "m55-v1", "qemu": "7.2"}
+    row = row_provenance(3, "0123456789abcdef", found, device)
+    here = git_commit(Path(__file__).parent) or "unknown"
+    assert row.pop("commit").split("+")[0] == here.split("+")[0]
+    assert row == {
+        "seed": 3, "dtmm": dtmm.__version__, "dataset_sha256": "0123456789ab", "solver": "highs 1.7",
+        "solver_status": "feasible", "gap": 0.1, "compiler": "clang 19", "cycle_model": "m55-v1",
+    }  # fmt: skip
+    assert row_provenance(0).keys() == {"seed", "commit", "dtmm"}
