@@ -103,7 +103,8 @@ def test_a_row_says_where_it_comes_from() -> None:
     here = git_commit(Path(__file__).parent) or "unknown"
     assert row.pop("commit").split("+")[0] == here.split("+")[0]
     assert row == {
-        "seed": 3, "dtmm": dtmm.__version__, "dataset_sha256": "0123456789ab", "solver": "highs 1.7",
-        "solver_status": "feasible", "gap": 0.1, "compiler": "clang 19", "cycle_model": "m55-v1",
+        "seed": 3, "dtmm": dtmm.__version__, "dataset_sha256": "0123456789ab",
+        "solver": "highs 1.7", "solver_status": "feasible", "gap": 0.1,
+        "compiler": "clang 19", "cycle_model": "m55-v1",
     }  # fmt: skip
     assert row_provenance(0).keys() == {"seed", "commit", "dtmm"}
