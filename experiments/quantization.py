@@ -40,7 +40,6 @@ from dtmm.config import FinetuneConfig, QuantizeConfig, load_config
 from dtmm.config_values import Count, Share
 from dtmm.deploy import HostModel
 from dtmm.deploy import plan as plan_memory
-from dtmm.device.provenance import git_commit
 from dtmm.network.fold import fold
 from dtmm.network.ir import Network
 from dtmm.pipeline.source import ConfiguredSource
@@ -56,7 +55,15 @@ from dtmm.training.finetune import finetune
 from dtmm.training.int8 import calibration_images, int8_errors, to_int8
 from dtmm.training.loop import correct
 from dtmm.training.masks import filterlet_masks
-from experiments.experiment import QUICK_RESULTS, Experiment, Job, save_figure
+from experiments.experiment import (
+    QUICK_RESULTS,
+    Experiment,
+    Job,
+    commit,
+    row_provenance,
+    run_script,
+    save_figure,
+)
 from experiments.random_schedules import dense, draw, schedule
 
 Bools = npt.NDArray[np.bool_]
@@ -67,6 +74,7 @@ SHARE = 0.4
 VARIANTS = ("dense", "pruned")
 ERROR_IMAGES = 64
 """Training images on which each tensor is compared."""
+TEXT = ("noisiest_tensor", "commit", "dataset_sha256")
 KEYS = ["model", "data", "variant", "setting"]
 
 POST_TRAINING = {
@@ -104,7 +112,7 @@ class Plan:
 
 
 FULL = Plan(
-    networks=(("resnet12", "fashion_mnist"),),
+    networks=(("resnet12", "fashion_mnist"), ("vgg11", "fashion_mnist")),
     settings={
         "minmax": POST_TRAINING["minmax"],
         "qat": {"qat_epochs": 1, "qat_images": Count(6144)},
@@ -180,6 +188,7 @@ class Bench:
             "output_sqnr_db": errors[-1].sqnr_db,
             "noisiest_tensor": worst.tensor,
             "noisiest_sqnr_db": worst.sqnr_db,
+            **row_provenance(settings.seed, self.dataset.hash),
             "tensors": [asdict(error) for error in errors],
         }
 
@@ -227,7 +236,7 @@ def _write(folder: Path, rows: list[dict[str, Any]], plan: Plan, networks: dict[
     missing = [" ".join(cell.values()) for cell in list(plan.cells())[len(rows) :]]
     about = {
         "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
+        "commit": commit(),
         "dtmm": dtmm.__version__,
         **networks,
         "pruned": f"{SHARE} of the weight bytes, {plan.tuning.epochs} passes of "
@@ -291,7 +300,7 @@ def latex(table: pd.DataFrame) -> str:
 
 def draw_all(folder: Path) -> None:
     """Figure and LaTeX, from the CSVs alone."""
-    table, _ = read_table(folder / f"{NAME}.csv", text=(*KEYS, "noisiest_tensor"))
+    table, _ = read_table(folder / f"{NAME}.csv", text=(*KEYS, *TEXT))
     layers, _ = read_table(folder / f"{NAME}_layers.csv", text=(*KEYS, "tensor", "layer", "kind"))
     save_figure(figure(table, layers), folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
@@ -303,4 +312,4 @@ EXPERIMENT = Experiment(
 main = EXPERIMENT.command()
 
 if __name__ == "__main__":
-    main()
+    run_script(NAME)
