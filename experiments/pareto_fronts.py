@@ -7,6 +7,9 @@ FLASH and SRAM of the dense network's:
 - latency against loss of ResNet-12 under several limits on flash, `pareto_fronts_flash`: the
   three-way trade-off as a family of two-way fronts.
 
+The authors' published networks are no points here: what is known of them is flash and cycles, not
+a loss on these instances' scale. They stand in experiments.trained_fronts, with measured tables.
+
 Every exact point is proven to GAP; rivals sweep the same way, so their points lie at their own
 losses. Seconds are those of the whole front.
 

@@ -39,6 +39,7 @@ NAMES = (
     "fwcs_forms",
     "scheduler_comparison",
     "pareto_fronts",
+    "trained_fronts",
     "loss_fidelity",
     "quantization",
     "latency_fidelity",

@@ -44,7 +44,7 @@ from dtmm.table import read_table, to_latex, write_table
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
 from dtmm.training.loop import accuracy
-from experiments.bench import SETTINGS, Bench, open_bench
+from experiments.bench import SETTINGS, Bench, counted, open_bench
 from experiments.experiment import Experiment, Job, run_script, save_figure
 
 NAME = "scheduler_gain"
@@ -159,7 +159,7 @@ def tuned_accuracy(
     Args:
         of: what identifies the bench, for the results store.
     """
-    network = bench.pruned(_counts(channels, filterlets))
+    network = bench.pruned(counted(channels, filterlets))
     settings = FinetuneConfig(
         epochs=epochs,
         images_per_epoch=Count(images),
@@ -171,13 +171,6 @@ def tuned_accuracy(
     data = bench.dataset
     few = slice(test_images)
     return accuracy(Executor(tuned), data, data.test_images[few], data.test_labels[few])
-
-
-def _counts(channels: Mapping[str, int], filterlets: Mapping[str, int]) -> Schedule:
-    """What `select` reads of a schedule."""
-    numbers = ("objective", "bound", "gap", "seconds", "latency", "flash", "sram", "loss")
-    unknown: dict[str, Any] = dict.fromkeys(numbers, 0.0)
-    return Schedule(channels, filterlets, {}, status="feasible", solver="", **unknown)
 
 
 def measure(bench: Bench, plan: Plan, job: Job) -> pd.DataFrame:

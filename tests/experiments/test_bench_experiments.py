@@ -21,6 +21,7 @@ from experiments import (
     overheads,
     pruned_share,
     scheduler_gain,
+    trained_fronts,
     transfer,
 )
 from experiments.bench import QUICK, settings
@@ -180,6 +181,42 @@ def test_schedules_are_tuned_once(tmp_path: Path, toolchain: None) -> None:
     again = quick(scheduler_gain.EXPERIMENT, tmp_path)
     assert stores[0].read_bytes() == before
     assert list(again["accuracy"].dropna()) == list(first["accuracy"].dropna())
+
+
+def test_ranks_of_fronts_by_hand() -> None:
+    """Loss 3, 2, 1: the first front is ordered as it says, of the other the best two are not;
+    seeds are averaged first."""
+
+    def row(front: str, point: int, seed: int, loss: float, tuned: float) -> dict[str, object]:
+        return {"front": front, "point": point, "seed": seed, "estimated_loss": loss,
+                "reestimated": -loss, "tuned": tuned, "accuracy": tuned}  # fmt: skip
+
+    table = pd.DataFrame(
+        [row("dense", 0, 0, np.nan, 0.9), row("a", 0, 0, 3, 0.5), row("a", 1, 0, 2, 0.7),
+         row("a", 2, 0, 1, 0.6), row("a", 0, 1, 3, 0.5), row("a", 1, 1, 2, 0.6),
+         row("a", 2, 1, 1, 0.8), row("b", 0, 0, 3, 0.5), row("b", 1, 0, 2, 0.7),
+         row("b", 2, 0, 1, 0.6)]
+    )  # fmt: skip
+    found = trained_fronts.summary(table).set_index("front")
+    assert found["tuned"].to_dict() == {"a": pytest.approx(1), "b": pytest.approx(0.5)}
+    assert found["reestimated"].to_list() == [pytest.approx(1)] * 2
+    assert found["seeds"].to_dict() == {"a": 2, "b": 1}
+
+
+@pytest.mark.full
+def test_a_front_is_carried_out_once(tmp_path: Path, toolchain: None) -> None:
+    first = quick(trained_fronts.EXPERIMENT, tmp_path)
+    points = first[first["front"] != "dense"]
+    assert points["cycles"].is_monotonic_increasing
+    assert points["estimated_loss"].is_monotonic_decreasing
+    near = points["estimated_latency"] / points["cycles"]
+    assert near.between(0.9, 1.1).all()
+    assert (points["flash"] <= points["estimated_flash"]).all()
+    assert (points["solver_status"] == "optimal").all()
+    [store] = tmp_path.glob("run_*/trained_fronts.jsonl")
+    before = store.read_bytes()
+    assert quick(trained_fronts.EXPERIMENT, tmp_path).equals(first)
+    assert store.read_bytes() == before
 
 
 def test_a_model_that_knows_nothing_of_kernels_chooses_worse() -> None:
