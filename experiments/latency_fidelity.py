@@ -50,8 +50,8 @@ from dtmm.table import read_table, to_latex, write_table
 from dtmm.training.calibrate import activation_ranges
 from experiments.bench import Bench, open_bench
 from experiments.experiment import Experiment, Job, run_script, save_figure
-from experiments.loss_fidelity import spearman
 from experiments.random_schedules import Draw, dense, draw, schedule
+from experiments.rank_correlation import spearman
 
 NAME = "latency_fidelity"
 SHARES = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,10 @@ from dtmm.pruning.l2 import l2
 from dtmm.pruning.removal import remove
 from dtmm.table import read_table
 from experiments.experiment import RESULTS
-from experiments.loss_fidelity import ESTIMATORS, kendall, main, ranks, spearman
+from experiments.loss_fidelity import ESTIMATORS, FULL, TRUTHS, main, missing
 from experiments.loss_fidelity_table import BEGIN, DOCUMENT, END, render
 from experiments.random_schedules import dense, draw, schedule
+from experiments.rank_correlation import kendall, ranks, spearman
 from tests.training.networks import residual, squeeze
 
 
@@ -83,7 +85,7 @@ def test_ranks() -> None:
             "fisher": rng.random(30),
         }
     )
-    found = ranks(table, resamples=100).set_index(["truth", "estimator"])
+    found = ranks(table, ESTIMATORS, TRUTHS, resamples=100).set_index(["truth", "estimator"])
     assert set(found.index.get_level_values("truth")) == {"raw", "reestimated"}  # 4 are too few
     for truth_name in ("raw", "reestimated"):
         row = found.loc[truth_name, "joint"]
@@ -94,6 +96,22 @@ def test_ranks() -> None:
         assert noise["spearman_low"] < noise["spearman"] < noise["spearman_high"] < 0.9
 
 
+def test_what_is_missing_is_named() -> None:
+    benches = {name: SimpleNamespace(identity=name) for name in FULL.networks}
+    nothing = pd.DataFrame({"network": [], "size": [], "finetuned": []})
+    assert missing(FULL, benches, nothing) == (
+        "50 of 50 schedules of ResNet-12 at equal cycles; 42 of 42 schedules of ResNet-12 at equal "
+        "bytes; 50 of 50 schedules of VGG-11 at equal bytes; 50 of 50 schedules of VGG-11 at equal "
+        "cycles; 8 of 8 fine-tuned schedules of ResNet-12 at equal bytes"
+    )
+    some = [("ResNet-12", "cycles", np.nan)] * 50 + [("ResNet-12", "bytes", np.nan)] * 42
+    some += [("ResNet-12", "bytes", 0.5)] * 3 + [("VGG-11", size, np.nan)
+                                                 for size in ("bytes", "cycles")] * 50  # fmt: skip
+    table = pd.DataFrame(some, columns=["network", "size", "finetuned"])
+    said = "5 of 8 fine-tuned schedules of ResNet-12 at equal bytes"
+    assert missing(FULL, benches, table) == said
+
+
 def test_a_quick_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--quick", "--out", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -101,7 +119,8 @@ def test_a_quick_run(tmp_path: Path) -> None:
     assert {*ESTIMATORS, "raw", "reestimated", "finetuned"} <= set(table.columns)
     assert (table["reestimated"] < table["raw"] + 0.5).all()
     assert table[["bytes", "cycles"]].max().max() <= 1
-    assert "test accuracy" in provenance["tiny"]
+    assert "test accuracy" in provenance["tiny"] and provenance["missing"] == "nothing"
+    assert set(table["commit"]) == {provenance["commit"]} and table["seed"].nunique() == 6
     assert (tmp_path / "loss_fidelity_ranks.csv").is_file()
     assert (tmp_path / "loss_fidelity.png").is_file() and (tmp_path / "loss_fidelity.pdf").is_file()
     again = CliRunner().invoke(main, ["--figures-only", "--out", str(tmp_path)])
