@@ -5,7 +5,11 @@ DTMM authors' published networks, your own) is read, deployed dense, and deploye
 cannot change an output byte left out: dead channels leave, filterlets that are zero are not stored
 where that takes fewer bytes. Nothing is trained and nothing estimated, so the loss is zero by
 construction: every output byte is compared between device, host library and integer reference, and
-between the two deployments.
+between the deployments.
+
+Packing chooses kernels by bytes. A third deployment is the scheduler's: the fastest kernels of the
+packed network under a budget of no loss at all (experiments.zero_loss), from cycles measured on the
+device, proven optimal.
 
 Figures of TFLM with CMSIS-NN and of the authors' system are those of benchmarks/external, where it
 knows the network.
@@ -28,17 +32,30 @@ from benchmarks.external import FOLDER
 from benchmarks.imported import AUTHORS, RIVAL, row
 from dtmm.artifact import write_atomic
 from dtmm.data import load_dataset
+from dtmm.deploy import run_on_device
 from dtmm.errors import DataError
+from dtmm.latency.code_size import measure_code_size
+from dtmm.latency.measure import measure_points
 from dtmm.models import build_model, load_checkpoint, shipped_checkpoint
 from dtmm.network.fold import fold
 from dtmm.network.tflite_writer import write_tflite
-from dtmm.pipeline.import_model import Imported, import_model
+from dtmm.pipeline.import_model import (
+    Imported,
+    deploy_kernels,
+    import_model,
+    random_images,
+    require_same_bytes,
+)
 from dtmm.pipeline.source import capture
 from dtmm.pruning.modes.base import prunable, with_masks
 from dtmm.quantization import quantize
+from dtmm.quantization import run as run_reference
+from dtmm.scheduler import solve
+from dtmm.storage.kernel_ids import LISTED
 from dtmm.table import read_table, to_latex, write_table
 from dtmm.training.calibrate import activation_ranges
-from experiments.experiment import Experiment, Job, save_figure
+from experiments.experiment import QUICK_RESULTS, Experiment, Job, row_provenance, save_figure
+from experiments.zero_loss import zero_loss_points, zero_loss_problem
 
 NAME = "transfer"
 SYSTEMS = {
@@ -46,6 +63,7 @@ SYSTEMS = {
     f"{RIVAL}_cycles": "TFLM, CMSIS-NN",
     "dense_cycles": "ours, dense",
     "cycles": "ours, packed",
+    "scheduled_cycles": "ours, scheduled",
 }
 QUICK_REMOVED = 0.5
 """Share of filterlets that the tiny network of a quick run lacks."""
@@ -84,15 +102,15 @@ def tiny_model(path: Path) -> Path:
     return path
 
 
-def measure(paths: list[Path]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A row per model, and how they were measured."""
+def measure(paths: list[Path], store: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A row per model, and how they were measured; cycles of single operators stay in `store`."""
     others, _ = read_table(FOLDER / "networks.csv", text=("system", "network"))
     rows: list[dict[str, Any]] = []
     provenance: dict[str, str] = {}
     for path in paths:
         click.echo(path.name, err=True)
         imported = import_model(path, find_filterlets=True, images=1)
-        rows.append({**row(imported, others), **_memory(imported)})
+        rows.append({**row(imported, others), **_memory(imported), **scheduled(imported, store)})
         provenance = {k: str(v) for k, v in imported.measurements["packed"].provenance.items()}
     return pd.DataFrame(rows), provenance
 
@@ -106,23 +124,54 @@ def _memory(imported: Imported) -> dict[str, int]:
     return found
 
 
+def scheduled(imported: Imported, store: Path) -> dict[str, Any]:
+    """The packed network with the scheduler's kernels at no loss, measured, and its proof.
+
+    `other_kernels`: convolutions that run on another kernel than in the packed deployment.
+
+    Raises:
+        MeasurementError: an output byte differs.
+    """
+    packed = imported.packed
+    table = measure_points(zero_loss_points(packed.network), store)
+    found = solve(zero_loss_problem(packed.network, table, measure_code_size()))
+    deployment = deploy_kernels(packed.network, found.kernels)
+    codes = random_images(packed.network, 1)
+    measured = run_on_device(deployment, codes, counted_images=1)
+    expected = run_reference(packed.network, codes)
+    require_same_bytes(f"model {imported.name}, scheduled", expected, deployment, codes, measured)
+    ours, theirs = (
+        {name: kernel.removesuffix(LISTED) for name, kernel in each.kernels.items()}
+        for each in (deployment, packed)
+    )
+    return {
+        "scheduled_cycles": round(measured.cycles),
+        "predicted_cycles": round(found.latency),
+        "scheduled_flash": sum(measured.flash.values()),
+        "scheduled_sram": sum(measured.sram.values()),
+        "estimated_loss": found.loss,
+        "other_kernels": sum(theirs[name] != kernel for name, kernel in ours.items()),
+        **row_provenance(0, schedule=found, measured=measured.provenance),
+    }
+
+
 def draw(table: pd.DataFrame) -> Figure:
     """Cycles per network and system, on a logarithmic axis."""
     figure = Figure(figsize=(7.0, 2.6))
     axes = figure.add_subplot()
     places = np.arange(len(table))
-    shades = ("0.9", "0.7", "0.45", "0.1")
-    hatches = ("...", "///", "", "")
+    shades = ("0.9", "0.7", "0.6", "0.3", "0.0")
+    hatches = ("...", "///", "", "", "")
     present = {name: text for name, text in SYSTEMS.items() if name in table}
     for n, (column, label) in enumerate(present.items()):
-        at = places + (n - (len(present) - 1) / 2) * 0.2
-        axes.bar(at, table[column] / 1e6, 0.2, label=label, color=shades[n - len(present)],
+        at = places + (n - (len(present) - 1) / 2) * 0.17
+        axes.bar(at, table[column] / 1e6, 0.17, label=label, color=shades[n - len(present)],
                  hatch=hatches[n - len(present)], edgecolor="black", linewidth=0.4)  # fmt: skip
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("Mcycles per inference (m55-v1)")
     axes.set_xticks(places, table["network"])
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 
@@ -136,6 +185,7 @@ def latex(table: pd.DataFrame) -> str:
         "SRAM packed (KiB)": table["packed_sram"] / 1024,
         "Mcycles dense": table["dense_cycles"] / 1e6,
         "Mcycles packed": table["cycles"] / 1e6,
+        "Mcycles scheduled": table["scheduled_cycles"] / 1e6,
     }
     for column, name in ((f"{RIVAL}_cycles", "Mcycles TFLM"), (f"{AUTHORS}_cycles", "authors")):
         if column in table:
@@ -159,7 +209,8 @@ def draw_all(folder: Path) -> None:
 
 def run(job: Job) -> None:
     """Measure, and write the CSV with its provenance."""
-    table, provenance = measure(models(job))
+    store = (job.folder if job.quick else QUICK_RESULTS) / f"{NAME}_points.jsonl"
+    table, provenance = measure(models(job), store)
     about = {"experiment": f"experiments.{NAME}", **provenance, "unit": "cycles, bytes"}
     write_table(job.folder / f"{NAME}.csv", table, about)
 

@@ -81,7 +81,8 @@ def import_model(path: Path, find_filterlets: bool, images: int = 2, seed: int =
         expected = run(network, codes)
         for system, deployment in deployments.items():
             measurements[system] = run_on_device(deployment, codes, counted_images=1)
-            _compare(path, system, expected, deployment, codes, measurements[system])
+            what = f"model {path}, {system}"
+            require_same_bytes(what, expected, deployment, codes, measurements[system])
     kept = [np.asarray(network.params[op.weight].any(axis=3)) for op in _convs(network)]
     after = sum(len(forms[SYSTEMS[find_filterlets]].params[op.weight]) for op in _convs(network))
     channels = sum(len(each) for each in kept)
@@ -107,24 +108,29 @@ def _convs(network: QuantizedNetwork) -> list[Conv2D]:
 
 
 def deploy_int8(network: QuantizedNetwork, fwcs: bool = True) -> Deployment:
-    """A network with the fastest kernels; FWCS, if at all, where it takes fewer bytes.
-
-    Its runs lie in flash where listing them in scratch memory would make the arena larger.
-    """
-    place = layout(dequantize(network))
-    deployment = plan(network, place)
+    """A network with the fastest kernels; FWCS, if at all, where it takes fewer bytes."""
+    deployment = plan(network, layout(dequantize(network)))
     kernels = {
         op.name: deployment.kernels[op.name].replace(CONV_FWCS, CONV_DENSE, 1)
         for op in _convs(network)
         if family(deployment.kernels[op.name]) == CONV_FWCS and not (fwcs and _pays(network, op))
     }
-    deployment = plan(network, place, kernels) if kernels else deployment
+    return deploy_kernels(network, kernels)
+
+
+def deploy_kernels(network: QuantizedNetwork, kernels: Mapping[str, str]) -> Deployment:
+    """A network with these kernels, the default ones where none is named.
+
+    Runs lie in flash where listing them in scratch memory would make the arena larger.
+    """
+    place = layout(dequantize(network))
+    deployment = plan(network, place, kernels)
     listed = {
         name: f"{kernel}{LISTED}"
         for name, kernel in deployment.kernels.items()
         if family(kernel) == CONV_FWCS and variant(kernel) and _is_highest(deployment, name)
     }
-    return plan(network, place, kernels | listed) if listed else deployment
+    return plan(network, place, {**kernels, **listed}) if listed else deployment
 
 
 def _is_highest(deployment: Deployment, name: str) -> bool:
@@ -144,21 +150,25 @@ def _pays(network: QuantizedNetwork, op: Conv2D) -> bool:
     return channels >= FEWEST_CHANNELS and sparse < dense
 
 
-def _compare(
-    path: Path,
-    system: str,
+def require_same_bytes(
+    what: str,
     expected: npt.NDArray[np.int8],
     deployment: Deployment,
     codes: npt.NDArray[np.int8],
     measured: Measurement,
 ) -> None:
+    """Compare host library and device with the integer reference's outputs.
+
+    Raises:
+        MeasurementError: an output byte differs, of `what`.
+    """
     for where, found in (("host library", HostModel(deployment).run(codes)),
                          ("device", measured.outputs)):  # fmt: skip
         if not np.array_equal(found, expected):
             different = int((found != expected).sum())
             raise MeasurementError(
-                f"model {path}, {system}: {different} of {expected.size} output bytes of the "
-                f"{where} differ from the integer reference's"
+                f"{what}: {different} of {expected.size} output bytes of the {where} differ from "
+                "the integer reference's"
             )
 
 

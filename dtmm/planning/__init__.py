@@ -5,7 +5,7 @@ from __future__ import annotations
 from dtmm.planning.formulate import formulate
 from dtmm.planning.layout import layout
 from dtmm.planning.levels import Levels
-from dtmm.planning.loss import LossTables, loss_tables
+from dtmm.planning.loss import LossTables
 from dtmm.planning.nouns import Buffer, Layout, Selection, Step
 from dtmm.planning.points import required_points
 from dtmm.planning.select import select
@@ -19,7 +19,6 @@ __all__ = [
     "Step",
     "formulate",
     "layout",
-    "loss_tables",
     "required_points",
     "select",
 ]

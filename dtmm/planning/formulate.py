@@ -13,8 +13,8 @@ from dtmm.latency.table import Cost, Point
 from dtmm.network.ir import Conv2D, DepthwiseConv2D, FullyConnected, Network, Op
 from dtmm.planning.kernels import kernel_size
 from dtmm.planning.layout import runs_code
-from dtmm.planning.levels import Levels, choices
-from dtmm.planning.loss import LossModel, LossTables, loss_tables
+from dtmm.planning.levels import Choices, Levels, choices
+from dtmm.planning.loss import LossModel, LossTables, sum_of_scores
 from dtmm.planning.nouns import Layout
 from dtmm.planning.points import conv_points, deciding_group, kind_of, op_point, op_shape
 from dtmm.planning.sizes import conv_flash, depthwise_flash, fully_connected_flash
@@ -37,28 +37,29 @@ def formulate(
     fixed_sram: float = 0.0,
     fixed_latency: float = 0.0,
     loss_model: LossModel | None = None,
+    options: Choices | None = None,
 ) -> Problem:
     """The problem of pruning a folded network within `budgets`.
 
     Args:
         importance: scores in nats of the same network's groups and convolutions.
-        cost_model: answers every point of `required_points(folded, layout, levels)`.
+        cost_model: answers every point of `required_points(folded, layout, levels, options)`.
         layout: `layout(folded)`.
         code: code bytes by kernel id; a convolution kernel's are paid if a layer uses it, those
             of the network's other operators always.
         fixed_flash, fixed_sram, fixed_latency: bytes, bytes and cycles that no decision changes
             (runtime and tables; stack, .data and .bss; the calls between operators).
         loss_model: estimates losses from `importance`; None: the sum of its scores.
+        options: what may be chosen; None: `choices(folded, levels)`.
 
     Raises:
         DtmmError: a missing score or code size; ConfigError: see `choices`; whatever the cost
             model raises for a point that it does not hold.
     """
-    loss = loss_tables(folded, importance, levels, loss_model)
-    units = None
-    if budgets.loss_rule == "per_unit":
-        units = unit_losses(choices(folded, levels), importance)
-    return _Formulation(folded, loss, units, cost_model, layout, levels, code).problem(
+    options = options or choices(folded, levels)
+    loss = (loss_model or sum_of_scores)(options, importance)
+    units = unit_losses(options, importance) if budgets.loss_rule == "per_unit" else None
+    return _Formulation(folded, loss, units, cost_model, layout, options, code).problem(
         budgets, fixed_flash, fixed_sram, fixed_latency
     )
 
@@ -73,11 +74,11 @@ class _Formulation:
         unit_loss: LossTables | None,
         cost_model: CostModel,
         layout: Layout,
-        levels: Levels,
+        options: Choices,
         code: Mapping[str, int],
     ) -> None:
         self.folded, self.cost_model, self.layout, self.code = folded, cost_model, layout, code
-        self.choices = choices(folded, levels)
+        self.choices = options
         self.loss = loss
         self.unit_loss = unit_loss
         self.group_index = {name: n for n, name in enumerate(self.choices.levels)}

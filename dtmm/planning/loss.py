@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.errors import DtmmError
-from dtmm.network.ir import Network
-from dtmm.planning.levels import Choices, Levels, choices
+from dtmm.planning.levels import Choices
 from dtmm.planning.ranking import kept_channels, kept_filterlets
 from dtmm.pruning.importance import Importance
 
@@ -36,18 +35,9 @@ class LossTables:
 
 
 LossModel = Callable[[Choices, Importance], LossTables]
-"""Estimates the loss of every choice; see `dtmm.planning.loss_models`."""
+"""Estimates the loss of every choice; see `dtmm.planning.loss_models`.
 
-
-def loss_tables(
-    folded: Network, importance: Importance, levels: Levels, model: LossModel | None = None
-) -> LossTables:
-    """The loss of each choice of `choices(folded, levels)`; `model` defaults to `sum_of_scores`.
-
-    Raises:
-        DtmmError: scores or measurements are missing, mis-shaped, negative or not finite.
-    """
-    return (model or sum_of_scores)(choices(folded, levels), importance)
+It raises DtmmError where scores or measurements are missing, mis-shaped, negative or not finite."""
 
 
 def sum_of_scores(options: Choices, importance: Importance) -> LossTables:

@@ -32,7 +32,7 @@ from dtmm.network.ir import (
 )
 from dtmm.planning.kernels import kernel_size
 from dtmm.planning.layout import runs_code
-from dtmm.planning.levels import ConvChoices, Levels, choices
+from dtmm.planning.levels import Choices, ConvChoices, Levels, choices
 from dtmm.planning.nouns import Buffer, Layout
 from dtmm.scheduler.problem import Schedule
 
@@ -70,9 +70,11 @@ def kind_of(network: Network, op: Op) -> str:
     return KINDS[type(op)]
 
 
-def required_points(folded: Network, layout: Layout, levels: Levels) -> tuple[Point, ...]:
+def required_points(
+    folded: Network, layout: Layout, levels: Levels, options: Choices | None = None
+) -> tuple[Point, ...]:
     """Every point that `formulate` asks the cost model for, each once."""
-    options = choices(folded, levels)
+    options = options or choices(folded, levels)
     points: dict[Point, None] = {}
     for op in folded.ops:
         if not runs_code(layout, op):

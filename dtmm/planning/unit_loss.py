@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def unit_losses(options: Choices, importance: Importance) -> LossTables:
-    """Tables shaped as `loss_tables` makes them, with highest scores for sums.
+    """Tables shaped as a loss model makes them, with highest scores for sums.
 
     Raises:
         DtmmError: scores are missing, mis-shaped, negative or not finite.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,11 @@ from click.testing import CliRunner
 
 from benchmarks.instances import Grid, Shares, instance
 from dtmm.errors import DataError
-from dtmm.scheduler import Problem
+from dtmm.latency.code_size import CodeSize
+from dtmm.latency.cost_models import analytic_model
+from dtmm.network.ir import Conv2D
+from dtmm.quantization.tflite_reader import load_tflite
+from dtmm.scheduler import Problem, evaluate, solve
 from dtmm.table import read_table
 from experiments import (
     latency_fidelity,
@@ -27,6 +32,7 @@ from experiments import (
 from experiments.bench import QUICK, settings
 from experiments.compare_methods import read_cells
 from experiments.experiment import RESULTS, Experiment, Job, Swap
+from experiments.zero_loss import zero_loss_points, zero_loss_problem
 
 
 def quick(experiment: Experiment, folder: Path, *arguments: str) -> pd.DataFrame:
@@ -109,6 +115,9 @@ def test_transfer_packs_without_loss(tmp_path: Path, toolchain: None) -> None:
     [row] = quick(transfer.EXPERIMENT, tmp_path).to_dict("records")
     assert 0.3 < row["zero_filterlets"] / row["filterlets"] < 0.5
     assert row["cycles"] < row["dense_cycles"]
+    assert row["scheduled_cycles"] <= 1.001 * row["cycles"]
+    assert row["scheduled_cycles"] == pytest.approx(row["predicted_cycles"], rel=0.05)
+    assert (row["estimated_loss"], row["solver_status"]) == (0, "optimal")
 
 
 def test_memory_and_overheads_are_read_off_the_report(tmp_path: Path) -> None:
@@ -235,3 +244,29 @@ def test_a_model_that_knows_nothing_of_kernels_chooses_worse() -> None:
     by_model = found.set_index("cost_model")["over_best"]
     assert by_model["measured"] == 1
     assert by_model["upside down"] > 1
+
+
+def test_the_schedule_at_no_loss_is_the_best_of_all_kernels(tmp_path: Path) -> None:
+    """Against every combination of options, by the problem's own tables and a rule of its own:
+    only filterlets without a weight may go."""
+    packed = load_tflite(transfer.tiny_model(tmp_path / "tiny.tflite"))
+    kernels = {point.kernel for point in zero_loss_points(packed)}
+    code = CodeSize(dict.fromkeys(kernels, 100), 0)
+    problem = zero_loss_problem(packed, analytic_model(), code)
+    found = solve(problem)
+    assert (found.loss, found.status) == (0, "optimal")
+    levels = [0] * len(problem.groups)
+    weights = {op.name: packed.params[op.weight] for op in packed.ops if isinstance(op, Conv2D)}
+    zero = 0
+    allowed = []
+    for layer in problem.layers:
+        needed = int(weights[layer.name].any(axis=3).sum())
+        zero += layer.filterlets[0, 0] - needed
+        keep = [k for k in range(len(layer.kernels)) if layer.filterlets[0, k] >= needed]
+        assert np.array_equal(layer.loss[0, 0, keep], np.zeros(len(keep)))
+        gone = [k for k in range(len(layer.kernels)) if k not in keep]
+        assert np.array_equal(layer.loss[0, 0, gone], needed - layer.filterlets[0, gone])
+        allowed.append(keep)
+    assert zero > 50 and max(len(each) for each in allowed) >= 2
+    best = min(evaluate(problem, levels, each).latency for each in itertools.product(*allowed))
+    assert found.latency == pytest.approx(best)
