@@ -17,7 +17,13 @@ import pandas as pd
 
 from benchmarks.markdown import grid, replace_section
 from dtmm.table import read_table
-from experiments import latency_fidelity, operator_complexity, scheduler_gain, storage_overhead
+from experiments import (
+    latency_fidelity,
+    operator_complexity,
+    scheduler_gain,
+    storage_overhead,
+    trained_fronts,
+)
 from experiments.experiment import RESULTS
 
 BEGIN = "<!-- measured: python -m experiments.reproduce -->"
@@ -122,6 +128,20 @@ def _gain(table: pd.DataFrame) -> str:
     )
 
 
+def _fronts(table: pd.DataFrame) -> str:
+    ranks = trained_fronts.summary(table).set_index("front")
+    parts = []
+    for front, part in table[table["front"] != trained_fronts.DENSE].groupby("front", sort=False):
+        means = part.groupby("point")[["cycles", "accuracy"]].mean()
+        first, last = means.iloc[0], means.iloc[-1]
+        parts.append(
+            f"{front}: {first['cycles'] / 1e6:.2f} to {last['cycles'] / 1e6:.2f} Mcycles, "
+            f"{100 * first['accuracy']:.1f} to {100 * last['accuracy']:.1f} %, Spearman "
+            f"{ranks.loc[front, 'tuned']:.2f} (seeds: {ranks.loc[front, 'seeds']})"
+        )
+    return "; ".join(parts)
+
+
 def _taylor(table: pd.DataFrame) -> str:
     part = table[(table["truth"] == "reestimated")].set_index(["network", "size", "estimator"])
     return "; ".join(
@@ -218,6 +238,9 @@ CLAIMS: Sequence[Claim] = (
           "annealing of the authors' code; instances with plausible tables"),
     Claim("the same, after fine-tuning", "not in the paper", "scheduler_gain.csv", _gain,
           "measured tables, one short fine-tuning for all; spread over seeds"),
+    Claim("fronts of latency and accuracy", UNKNOWN, "trained_fronts.csv", _fronts,
+          "one short fine-tuning, int8 on the device; Spearman of estimated loss and tuned "
+          "accuracy"),
     Claim("the Taylor estimate foresees the loss", UNKNOWN, "loss_fidelity_ranks.csv", _taylor,
           "rank correlation with the measured loss; how far each network was trained: "
           "docs/pruning.md"),
