@@ -45,7 +45,7 @@ from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
 from dtmm.training.loop import accuracy
 from experiments.bench import SETTINGS, Bench, counted, open_bench
-from experiments.experiment import Experiment, Job, run_script, save_figure
+from experiments.experiment import Experiment, Job, row_provenance, run_script, save_figure
 
 NAME = "scheduler_gain"
 EXACT = "lagrangian"
@@ -153,8 +153,9 @@ def tuned_accuracy(
     images: int,
     test_images: int,
     bench: Bench,
-) -> float:
-    """Share of test images that a schedule's network puts in their class after fine-tuning.
+) -> dict[str, Any]:
+    """`accuracy`: share of test images that a schedule's network puts in their class after
+    fine-tuning; and the row's provenance.
 
     Args:
         of: what identifies the bench, for the results store.
@@ -170,7 +171,8 @@ def tuned_accuracy(
     tuned = finetune(network, bench.dataset, settings)
     data = bench.dataset
     few = slice(test_images)
-    return accuracy(Executor(tuned), data, data.test_images[few], data.test_labels[few])
+    right = accuracy(Executor(tuned), data, data.test_images[few], data.test_labels[few])
+    return {"accuracy": right, **row_provenance(seed, data.hash)}
 
 
 def measure(bench: Bench, plan: Plan, job: Job) -> pd.DataFrame:
@@ -197,13 +199,8 @@ def measure(bench: Bench, plan: Plan, job: Job) -> pd.DataFrame:
             if "schedule" in row
         ]
         values = run_sweep(partial(tuned_accuracy, bench=bench), points, store, executor, bar)
-    accuracies = iter(values)
-    tuned = [
-        {**row, "seed": seed, "accuracy": next(accuracies)}
-        for seed in plan.seeds
-        for row in found
-        if "schedule" in row
-    ]
+    measured = iter(values)
+    tuned = [{**row, **next(measured)} for seed in plan.seeds for row in found if "schedule" in row]
     rows = [*tuned, *(row for row in found if "schedule" not in row)]
     return pd.DataFrame(rows).drop(columns="schedule")
 
@@ -294,7 +291,9 @@ def draw_all(folder: Path) -> None:
     Raises:
         DataError: the CSV is missing or malformed.
     """
-    table, _ = read_table(folder / f"{NAME}.csv", text=("solver", "status", "version"))
+    table, _ = read_table(
+        folder / f"{NAME}.csv", text=("solver", "status", "version", "commit", "dataset_sha256")
+    )
     save_figure(draw(table), folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
 
