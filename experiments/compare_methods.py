@@ -44,6 +44,7 @@ LABELS = {
     "unstructured": "unstructured",
     "dtmm_paper": "DTMM, paper's estimate",
     "dtmm": "DTMM",
+    "dtmm_fast": "DTMM, fast",
 }
 KEYS = ["task", "model", "method", "share", "seed"]
 
@@ -64,20 +65,24 @@ class Plan:
     test_images: int = 10_000
 
     def cells(self) -> Iterator[dict[str, Any]]:
-        """All pruned cells: every method of a size before the next size, a seed before the next."""
+        """All pruned cells: a seed of every task before the next seed, a size before the next."""
         order = (OURS, *(name for name in methods.METHODS if name != OURS))
-        for (task, model), seed, share, method in itertools.product(
-            self.tasks, self.seeds, self.shares, order
+        for seed, (task, model), share, method in itertools.product(
+            self.seeds, self.tasks, self.shares, order
         ):
             yield {"task": task, "model": model, "method": method, "share": share, "seed": seed}
 
 
 FULL = Plan(
-    tasks=(("fashion_mnist", "resnet12"), ("fashion_scenes", "resnet12")),
-    shares=(0.1, 0.2, 0.3),
+    tasks=(
+        ("fashion_mnist", "resnet12"),
+        ("fashion_mnist", "vgg11"),
+        ("fashion_scenes", "resnet12"),
+    ),
+    shares=(0.1, 0.3, 0.5),
     seeds=(0, 1, 2),
-    tuning={"epochs": 2, "images_per_epoch": 6144, "batch": 128, "distill": 0.0},
-    test_images=2000,
+    tuning={"epochs": 2, "images_per_epoch": 15_000, "batch": 128, "distill": 0.0},
+    test_images=5000,
 )
 QUICK = Plan(
     tasks=(("digits", "tiny_resnet"),),
