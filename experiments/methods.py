@@ -48,8 +48,9 @@ from dtmm.scheduler.pool import pool
 from dtmm.training.calibrate import activation_ranges
 from dtmm.training.finetune import finetune
 from dtmm.training.masks import filterlet_masks
+from experiments.experiment import row_provenance
 
-LEVELS = Levels(channels=5, filterlets=4)
+LEVELS = Levels(channels=8, filterlets=8)
 FILTERS_ONLY = dataclasses.replace(LEVELS, filterlets=1)
 CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 1024
@@ -57,7 +58,7 @@ JUDGED_IMAGES = 1024
 COMPARED_IMAGES = 2
 """Test images whose output bytes on the device are compared with the integer reference's."""
 STACK = 1024
-LOSS_SLACK = 1.1
+LEAST, FAST = 1.001, 1.3
 """Latency is minimised among schedules within so many times the least estimated loss."""
 POOL, DIFFER = 6, 2
 
@@ -68,13 +69,15 @@ class Scheduled:
 
     Attributes:
         criterion: of `dtmm.pruning.registry`. levels: what may be chosen.
-        measured: estimates the loss from measured curves (`joint`) and takes the best of a pool of
-            schedules by its measured loss; else the sum of scores, and the optimum.
+        measured: estimates the loss from measured curves (`joint`); else the sum of scores.
+        slack: the fastest schedule is taken that loses at most so many times the least loss; with
+            more than LEAST, of a pool of such schedules the one with the least measured loss.
     """
 
     criterion: str
     levels: Levels = LEVELS
     measured: bool = False
+    slack: float = LEAST
 
 
 METHODS: Mapping[str, Scheduled | str] = {
@@ -85,6 +88,7 @@ METHODS: Mapping[str, Scheduled | str] = {
     "unstructured": "unstructured",
     "dtmm_paper": Scheduled("taylor"),
     "dtmm": Scheduled("taylor_squared", measured=True),
+    "dtmm_fast": Scheduled("taylor_squared", measured=True, slack=FAST),
 }
 """By name: a scheduled method, or the pruning mode of the name."""
 
@@ -154,42 +158,44 @@ def cell(
         per test image.
     """
     known = load_task(task, model, work)
-    pruned = Pruned(known.network)
+    pruned, found = Pruned(known.network), None
     if method != "dense":
         try:
-            pruned = prune(known, method, flash, code, seed, tuning)
+            pruned, found = prune(known, method, flash, code, seed, tuning)
         except InfeasibleError as error:
             return {"status": "infeasible", "reason": str(error)}
         settings = FinetuneConfig(**tuning, seed=seed)
         masks = {**filterlet_masks(pruned.network), **pruned.masks}
         tuned = finetune(pruned.network, known.dataset, settings, known.network, masks=masks)
         pruned = dataclasses.replace(pruned, network=tuned)
-    return {"status": "measured", **measure(known, pruned, test_images)}
+    numbers = measure(known, pruned, test_images)
+    carried = row_provenance(seed, known.dataset.hash, found, numbers["provenance"])
+    return {"status": "measured", **numbers, **carried}
 
 
 def prune(
     task: Task, method: str, flash: int, code: int, seed: int, tuning: Mapping[str, Any]
-) -> Pruned:
-    """The network within `flash` bytes by a method, not yet tuned."""
+) -> tuple[Pruned, Schedule | None]:
+    """The network within `flash` bytes by a method, not yet tuned, and its schedule if any."""
     how = METHODS[method]
     if isinstance(how, Scheduled):
         found = schedule(task, how, flash)
         selection = select(task.network, importance_of(task, how.criterion), found)
-        return Pruned(remove(task.network, selection), found.kernels)
+        return Pruned(remove(task.network, selection), found.kernels), found
     before = {key: tuning[key] for key in ("epochs", "images_per_epoch", "batch")}
     settings = PruneConfig(**before, seed=seed)
-    return OWN_RULE[how](task.network, task.dataset, flash - code, settings)
+    return OWN_RULE[how](task.network, task.dataset, flash - code, settings), None
 
 
 def schedule(task: Task, how: Scheduled, flash: int) -> Schedule:
-    """The fastest schedule of nearly the least loss that fits."""
+    """The fastest schedule within `how.slack` of the least loss that fits."""
     problem = formulate_task(task, how, flash)
     least = solve(dataclasses.replace(problem, objective=Objective.only("loss")))
-    limit = LOSS_SLACK * least.loss
+    limit = how.slack * least.loss
     fast = dataclasses.replace(problem, budgets=dataclasses.replace(problem.budgets, loss=limit))
-    if not how.measured:
+    if how.slack == LEAST:
         return solve(fast)
-    candidates = (least, *pool(fast, POOL, DIFFER).schedules)
+    candidates = pool(fast, POOL, DIFFER).schedules
     store = task.work / f"{task.model}_{task.name}_pool.jsonl"
     scores = importance_of(task, how.criterion)
     ranking = rerank(task.network, scores, candidates, task.dataset, JUDGED_IMAGES, store)

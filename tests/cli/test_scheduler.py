@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from dtmm import artifact
 from dtmm.cli import cli
-from dtmm.cli_scheduler import FROM_SCORES, LOSS_MODEL_NAMES
+from dtmm.cli.scheduler import FROM_SCORES, LOSS_MODEL_NAMES
 from dtmm.errors import ArtifactError, ConfigError, DtmmError, InfeasibleError
 from dtmm.scheduler import METRICS, Problem, Schedule, all_solvers, solve
 from dtmm.scheduler.pool import Pool
 from dtmm.table import read_table
 
-INSTANCES = Path(__file__).parents[1] / "benchmarks" / "instances"
+INSTANCES = Path(__file__).parents[2] / "benchmarks" / "instances"
 TINY = INSTANCES / "tiny_resnet_2x3_s0.dtmm"
 
 

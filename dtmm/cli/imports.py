@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dtmm.cli_sources import make_table, print_table
+from dtmm.cli.sources import make_table, print_table
 from dtmm.errors import DataError, UnsupportedError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dtmm.cli_sources import (
+from dtmm.cli.sources import (
     UNITS,
     amount,
     make_table,

@@ -13,15 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dtmm
-from dtmm import (
-    cli_device,
-    cli_explain,
-    cli_import,
-    cli_pareto,
-    cli_profile,
-    cli_runs,
-    cli_scheduler,
-)
+from dtmm.cli import device, explain, imports, pareto, profile, runs, scheduler
 from dtmm.config import Config, load_config
 from dtmm.errors import DtmmError
 from dtmm.pipeline.engine import open_run, run_until
@@ -108,7 +100,7 @@ def _stage_verb(stage: str, title: str) -> click.Command:
     verb.__doc__ = f"{title[0].upper()}{title[1:]}."
     command = click.command(stage)(verb)
     if stage == "deploy":
-        command.params.append(cli_import.layout_option())
+        command.params.append(imports.layout_option())
     return command
 
 
@@ -224,15 +216,15 @@ def doctor(as_json: bool) -> None:
 
 for _stage in STAGES:
     cli.add_command(_stage_verb(_stage.name, _stage.title))
-cli.add_command(cli_scheduler.with_instances(cli.commands["schedule"]))
-cli.add_command(cli_profile.with_model(cli.commands["profile"]))
-cli.add_command(cli_scheduler.solvers)
-cli.add_command(cli_pareto.pareto)
-cli.add_command(cli_explain.explain)
-cli.add_command(cli_import.import_)
-cli.add_command(cli_device.devices)
-cli.add_command(cli_device.measure)
-cli.add_command(cli_runs.runs)
+cli.add_command(scheduler.with_instances(cli.commands["schedule"]))
+cli.add_command(profile.with_model(cli.commands["profile"]))
+cli.add_command(scheduler.solvers)
+cli.add_command(pareto.pareto)
+cli.add_command(explain.explain)
+cli.add_command(imports.import_)
+cli.add_command(device.devices)
+cli.add_command(device.measure)
+cli.add_command(runs.runs)
 
 
 def main() -> None:
