@@ -61,8 +61,9 @@ def _with_exact(choice: ConvChoices, weights: np.ndarray) -> ConvChoices:
     every, sparse = int(counts.max()), choice.kernels[int(np.argmin(counts))]
     possible = zip(choice.kernels, counts.tolist(), choice.allowed[0, 0], strict=True)
     options = {(kernel, count): None for kernel, count, allowed in possible if allowed}
-    # no latency is measured of a filter without a filterlet: an upper bound where one is dead
-    needed = max(int(weights.any(axis=3).sum()), len(weights))
+    # selection leaves every filter one filterlet, and so does the latency table: a dead filter
+    # that must stay counts one more than FWCS will store
+    needed = int(np.maximum(weights.any(axis=3).sum(axis=(1, 2)), 1).sum())
     options |= {(CONV_DENSE, every): None, (sparse, needed): None}
     ordered = sorted(options, key=lambda option: -option[1])
     return replace(
