@@ -1,11 +1,11 @@
 """What int8 costs: accuracy of a float network against its int8 networks, setting by setting.
 
 For each network and dataset, dense and pruned (a random schedule of `SHARE` of the weight bytes,
-filters and filterlets, fine-tuned), over all test images:
+filters and filterlets, fine-tuned):
 
-- post-training quantization: how activation ranges are taken (minmax, percentile, mse), with and
-  without equalization between layers and bias correction;
-- quantization-aware training (qat), on minmax ranges.
+- post-training quantization: how activation ranges are taken (minmax, percentile, mse), over all
+  test images; with equalization between layers and bias correction over the first so many;
+- quantization-aware training (qat), on minmax ranges, over all test images.
 
 int8 networks run in the C library, compiled for this machine, which computes the device's bytes.
 `drop` is the float network's accuracy less the int8 network's, in points, with a 95 % interval of
@@ -20,7 +20,7 @@ takes one to four minutes of a core.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
@@ -94,21 +94,35 @@ class Plan:
 
     Attributes:
         networks: (model, dataset) with a shipped checkpoint. settings: by name, fields of
-            QuantizeConfig. test_images: the first so many, None: all.
-        tuning: of the pruned network.
+            QuantizeConfig. tuning: of the pruned network.
+        test_images: the first so many, None: all; few_images: with settings that equalize or
+            correct biases.
     """
 
     networks: tuple[tuple[str, str], ...]
     settings: dict[str, dict[str, Any]]
     tuning: FinetuneConfig
     test_images: int | None = None
+    few_images: int | None = None
 
     def cells(self) -> Iterator[dict[str, str]]:
-        """A network's variants side by side, so that a stopped run has both."""
-        for (model, data), setting, variant in itertools.product(
-            self.networks, self.settings, VARIANTS
-        ):
-            yield {"model": model, "data": data, "variant": variant, "setting": setting}
+        """A network's variants side by side, so that a stopped run has both; what is measured on
+        few images last."""
+        every = [name for name, fields in self.settings.items() if not changes_weights(fields)]
+        for names in (every, [name for name in self.settings if name not in every]):
+            for (model, data), setting, variant in itertools.product(
+                self.networks, names, VARIANTS
+            ):
+                yield {"model": model, "data": data, "variant": variant, "setting": setting}
+
+    def tested(self, setting: str) -> int | None:
+        """Of the test images the first so many, None: all."""
+        return self.few_images if changes_weights(self.settings[setting]) else self.test_images
+
+
+def changes_weights(fields: Mapping[str, Any]) -> bool:
+    """Whether a setting equalizes layers or corrects biases."""
+    return bool(fields.get("equalize") or fields.get("bias_correction"))
 
 
 FULL = Plan(
@@ -119,6 +133,7 @@ FULL = Plan(
         **POST_TRAINING,
     },
     tuning=FinetuneConfig(epochs=2, images_per_epoch=Count(6144), distill=Share(0.5)),
+    few_images=2000,
 )
 QUICK = Plan(
     networks=(("tiny_resnet", "digits"),),
@@ -129,6 +144,7 @@ QUICK = Plan(
     },
     tuning=FinetuneConfig(epochs=1, images_per_epoch=Count(256), batch=Count(64)),
     test_images=100,
+    few_images=50,
 )
 
 
@@ -143,8 +159,10 @@ class Bench:
         made_by = repr((self.identity, SHARE, plan.tuning))
         self.made_by = sha256(made_by.encode()).hexdigest()
         self._pruned = store / f"{NAME}_{model}_{data}.{self.made_by[:12]}.dtmm"
-        self.labels = self.dataset.test_labels[: plan.test_images]
-        self.images = self.dataset.to_input(self.dataset.test_images[: plan.test_images])
+
+    def labels(self, setting: str) -> npt.NDArray[np.int64]:
+        """Of the test images that a setting is measured on."""
+        return self.dataset.test_labels[: self.plan.tested(setting)]
 
     def variant(self, name: str) -> Network:
         """Of VARIANTS; the pruned one is tuned once and kept."""
@@ -162,21 +180,22 @@ class Bench:
         return artifact.load(self._pruned, Network)
 
     @cache  # noqa: B019  (a bench lives as long as the run)
-    def float_right(self, variant: str) -> Bools:
-        """Per test image, whether the float network is right."""
-        module = Executor(self.variant(variant))
-        tested = self.dataset.test_images[: self.plan.test_images]
-        return correct(module, self.dataset, tested, self.labels)
+    def float_right(self, variant: str, count: int) -> Bools:
+        """Per test image, the first `count`, whether the float network is right."""
+        module, data = Executor(self.variant(variant)), self.dataset
+        return correct(module, data, data.test_images[:count], data.test_labels[:count])
 
     def measure(self, variant: str, setting: str) -> dict[str, Any]:
         """Accuracies (shares), the drop and its interval (points), and the error per tensor."""
         network = self.variant(variant)
         settings = QuantizeConfig(**self.plan.settings[setting])
         made = to_int8(network, self.dataset, settings, masks=filterlet_masks(network))
-        inputs = quantize_input(made.network, self.images)
+        labels = self.labels(setting)
+        tested = self.dataset.to_input(self.dataset.test_images[: len(labels)])
+        inputs = quantize_input(made.network, tested)
         outputs = HostModel(plan_memory(made.network, layout(made.folded))).run(inputs, threads=1)
-        right = outputs.reshape(len(outputs), -1).argmax(axis=1) == self.labels
-        before = self.float_right(variant)
+        right = outputs.reshape(len(outputs), -1).argmax(axis=1) == labels
+        before = self.float_right(variant, len(labels))
         some = calibration_images(self.dataset, settings)[:ERROR_IMAGES]
         errors = int8_errors(made, some)
         worst = min(errors, key=lambda error: error.sqnr_db)
@@ -207,13 +226,15 @@ def run(job: Job) -> None:
     store = job.folder if job.quick else QUICK_RESULTS
     about: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
-    for (model, data), cells in itertools.groupby(plan.cells(), lambda c: (c["model"], c["data"])):
-        bench = Bench(plan, model, data, store)
-        about[f"{model} on {data}"] = bench.about
-        for cell in cells:
-            rows.append({**cell, **_cell(bench, cell, store / f"{NAME}.jsonl")})
-            _write(job.folder, rows, plan, about)
-            click.echo(f"{' '.join(cell.values())}: {rows[-1]['drop']:+.2f} points lost", err=True)
+    benches: dict[tuple[str, str], Bench] = {}
+    for cell in plan.cells():
+        model, data = subject = cell["model"], cell["data"]
+        if subject not in benches:
+            benches[subject] = Bench(plan, model, data, store)
+            about[f"{model} on {data}"] = benches[subject].about
+        rows.append({**cell, **_cell(benches[subject], cell, store / f"{NAME}.jsonl")})
+        _write(job.folder, rows, plan, about)
+        click.echo(f"{' '.join(cell.values())}: {rows[-1]['drop']:+.2f} points lost", err=True)
 
 
 def _cell(bench: Bench, cell: dict[str, str], store: Path) -> dict[str, Any]:
@@ -222,7 +243,7 @@ def _cell(bench: Bench, cell: dict[str, str], store: Path) -> dict[str, Any]:
         **{key: cell[key] for key in ("variant", "setting")},
         "of": bench.made_by,
         "settings": dict(bench.plan.settings[cell["setting"]]),
-        "images": len(bench.labels),
+        "images": len(bench.labels(cell["setting"])),
     }
 
     def measured(variant: str, setting: str, **_: Any) -> dict[str, Any]:
@@ -286,6 +307,7 @@ def latex(table: pd.DataFrame) -> str:
         "model": "Network",
         "variant": "Variant",
         "setting": "Setting",
+        "images": "Images",
         "float_accuracy": "Float (%)",
         "int8_accuracy": "int8 (%)",
         "drop": "Lost (points)",
@@ -294,7 +316,7 @@ def latex(table: pd.DataFrame) -> str:
     shown = table[list(names)].copy()
     shown[["float_accuracy", "int8_accuracy"]] *= 100
     digits = {"Float (%)": 2, "int8 (%)": 2, "Lost (points)": 2, "Output (dB)": 1}
-    caption = "What int8 costs: all test images, float against int8."
+    caption = "What int8 costs: the first test images, float against int8."
     return to_latex(shown.rename(columns=names), caption, "tab:quantization", digits)
 
 
