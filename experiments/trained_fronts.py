@@ -141,27 +141,27 @@ def _judged(network: Network, bench: Bench, test_images: int) -> float:
     return accuracy(Executor(network), data, data.test_images[few], data.test_labels[few])
 
 
-def measure_all(bench: Bench, plan: Plan) -> Iterator[pd.DataFrame]:
-    """A row per point and seed; the table grows by a seed of a front at a time."""
+def measure_all(bench: Bench, plan: Plan) -> Iterator[tuple[pd.DataFrame, str]]:
+    """A row per point and seed, and what is missing; it grows by a seed of a front at a time."""
     planned = schedules(bench, plan)
     fronts = list(dict.fromkeys(row["front"] for row, _ in planned))
+    parts = [(DENSE, plan.seeds[0])]  # it is not tuned: another seed is the same network
+    parts += [(front, seed) for seed in plan.seeds for front in fronts if front != DENSE]
     rows: list[dict[str, Any]] = []
-    for seed in plan.seeds:
-        for front in fronts:
-            part = [(row, found) for row, found in planned if row["front"] == front]
-            if front == DENSE and seed != plan.seeds[0]:
-                continue  # it is not tuned: another seed is the same network
-            points = [_point(bench, plan, found, seed) for _, found in part]
-            with Progress().bar(f"{front}, seed {seed}") as bar:
-                store = bench.folder / f"{NAME}.jsonl"
-                done = run_sweep(
-                    partial(carry_out, bench=bench), points, store, InProcessExecutor(), bar
-                )
-            rows += [
-                {**row, **row_provenance(seed, schedule=found), **each}
-                for (row, found), each in zip(part, done, strict=True)
-            ]
-            yield pd.DataFrame(rows)
+    for n, (front, seed) in enumerate(parts):
+        part = [(row, found) for row, found in planned if row["front"] == front]
+        points = [_point(bench, plan, found, seed) for _, found in part]
+        with Progress().bar(f"{front}, seed {seed}") as bar:
+            store = bench.folder / f"{NAME}.jsonl"
+            done = run_sweep(
+                partial(carry_out, bench=bench), points, store, InProcessExecutor(), bar
+            )
+        rows += [
+            {**row, **row_provenance(seed, schedule=found), **each}
+            for (row, found), each in zip(part, done, strict=True)
+        ]
+        left = "; ".join(f"{name}, seed {each}" for name, each in parts[n + 1 :])
+        yield pd.DataFrame(rows), left or "nothing"
 
 
 def _point(bench: Bench, plan: Plan, found: Schedule | None, seed: int) -> dict[str, Any]:
@@ -213,6 +213,7 @@ def draw(table: pd.DataFrame, published: pd.DataFrame) -> Figure:
     for axes in (losses, accuracies, sizes):
         axes.set_xlabel("Latency (Mcycles)")
     sizes.set_xscale("log")
+    sizes.tick_params(axis="x", which="both", length=2.5, pad=3)
     sizes.xaxis.set_major_formatter("{x:g}")
     sizes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if str(x)[0] in "25" else "")
     found: dict[str, Any] = {}
@@ -281,10 +282,8 @@ def run(job: Job) -> None:
         "tuning": f"one pass of {plan.images} training images",
         "judged": f"the first {plan.test_images} test images",
     }
-    for table in measure_all(bench, plan):
-        seeds = ", ".join(str(seed) for seed in plan.seeds if seed not in set(table["seed"]))
-        header = {**about, "missing": f"seeds {seeds}" if seeds else "nothing"}
-        write_table(job.folder / f"{NAME}.csv", table, header)
+    for table, missing in measure_all(bench, plan):
+        write_table(job.folder / f"{NAME}.csv", table, {**about, "missing": missing})
 
 
 EXPERIMENT = Experiment(
