@@ -66,6 +66,7 @@ class DataConfig:
 class TrainConfig:
     """Dense training. `epochs` over the training set, `batch` images per step, peak rate `lr`.
 
+    `optimizer`: sgd (momentum 0.9), adam, adamw or rmsprop.
     `images_per_epoch`: an epoch is so many training images, drawn anew each time (None: all).
     `precision`: auto, bf16, fp16 or fp32; `device`: auto, cpu, cuda or cuda:N.
     """
@@ -73,6 +74,7 @@ class TrainConfig:
     epochs: int = 14
     images_per_epoch: Count | None = None
     batch: Count = Count(128)
+    optimizer: str = "sgd"
     lr: float = 0.1
     weight_decay: float = 5e-4
     precision: str = "auto"

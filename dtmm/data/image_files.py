@@ -27,11 +27,28 @@ def read_image(path: Path, size: tuple[int, int], box: Box | None = None) -> Ima
     Raises:
         DataError: missing, or no picture.
     """
+    return _stretched(path, size, "RGB", box)[0]
+
+
+def read_grey(path: Path, size: tuple[int, int]) -> tuple[Images, tuple[int, int]]:
+    """[H, W, 1] uint8: the picture in grey, stretched to `size` (H, W); and its own (H, W).
+
+    Raises:
+        DataError: missing, or no picture.
+    """
+    image, original = _stretched(path, size, "L", None)
+    return image[..., None], original
+
+
+def _stretched(
+    path: Path, size: tuple[int, int], mode: str, box: Box | None
+) -> tuple[Images, tuple[int, int]]:
     try:
         with Image.open(path) as picture:
             # resize's own `box` would blend in the pixels around it
-            part = picture.convert("RGB").crop(box)
-            return np.asarray(part.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+            part = picture.convert(mode).crop(box)
+            stretched = part.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            return np.asarray(stretched), (picture.height, picture.width)
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the picture {path}: {error}") from None
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dtmm.artifact import fingerprint
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.network.ir import Network
 from dtmm.planning import select
 from dtmm.pruning.importance import Importance
@@ -25,6 +25,7 @@ from dtmm.pruning.removal import remove
 from dtmm.scheduler import Schedule
 from dtmm.sweep import InProcessExecutor, run_sweep
 from dtmm.training.batches import training_batches
+from dtmm.training.tasks import task_of
 
 BATCH = 128
 
@@ -33,7 +34,7 @@ def rerank(
     network: Network,
     importance: Importance,
     schedules: Sequence[Schedule],
-    dataset: Dataset,
+    dataset: Samples,
     images: int,
     store: Path,
     seed: int = 0,
@@ -49,15 +50,18 @@ def rerank(
 
     Returns:
         latency (cycles), flash, sram (bytes), estimated_loss, raw_loss, measured_loss (nats; the
-        latter the mean cross-entropy with batch normalization re-estimated, which decides), taken.
+        latter the mean loss with batch normalization re-estimated, which decides), taken.
     """
     batches = list(training_batches(dataset, 2 * images, BATCH, seed))
-    half = (len(batches) + 1) // 2
+    half, loss = (len(batches) + 1) // 2, task_of(dataset).loss
     judged, calibration = batches[:half], batches[half:] or batches
     parts = (fingerprint(network), fingerprint(importance), dataset.hash, images, seed)
     of = hashlib.sha256(repr(parts).encode()).hexdigest()
-    measure = _Measure({(s.levels, s.options): s for s in schedules}, network, importance,
-                       lambda small: asdict(pruned_loss(small, calibration, judged)))  # fmt: skip
+
+    def judge(small: Network) -> dict[str, Any]:
+        return asdict(pruned_loss(small, calibration, judged, loss))
+
+    measure = _Measure({(s.levels, s.options): s for s in schedules}, network, importance, judge)
     points = [{"of": of, "levels": [*s.levels], "options": [*s.options]} for s in schedules]
     found = run_sweep(measure.losses, points, store, InProcessExecutor(), progress)
     measured = [result["reestimated"] for result in found]

@@ -21,7 +21,7 @@ from dtmm.quantization.quantized import QuantizedNetwork
 if TYPE_CHECKING:
     from torch import nn
 
-    from dtmm.data import Dataset
+    from dtmm.data import Dataset, Samples
 
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -173,7 +173,7 @@ def int8_form(network: QuantizedNetwork, what: str, dataset: Dataset) -> tuple[N
     return found, summary
 
 
-def capture(module: nn.Module, dataset: Dataset, name: str) -> Network:
+def capture(module: nn.Module, dataset: Samples, name: str) -> Network:
     """The module as a float network for images of the dataset's shape."""
     import torch
 

@@ -14,12 +14,13 @@ import torch
 
 from dtmm.artifact import write_atomic
 from dtmm.config import Config
-from dtmm.data import load_dataset
+from dtmm.data import DETECTION, load_dataset, load_detection
 from dtmm.errors import ArtifactError
 from dtmm.models import build_model, save_checkpoint
 from dtmm.pipeline.progress import Progress
 from dtmm.training.dense import Epoch, train_dense
 from dtmm.training.loop import LoopConfig
+from dtmm.training.tasks import task_of
 
 
 def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> dict[str, Any]:
@@ -32,7 +33,9 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         DtmmError: unknown model or dataset, missing files, or a path that cannot be written.
     """
     out = out or Path("checkpoints") / f"{config.model.name}_{config.data.name}.safetensors"
-    dataset = load_dataset(config.data.name, config.data.folder)
+    load = load_detection if config.data.name in DETECTION else load_dataset
+    dataset = load(config.data.name, config.data.folder)
+    measure = task_of(dataset).measure
     settings = config.train
     torch.manual_seed(settings.seed)
     module = build_model(config.model.name, dataset)
@@ -40,6 +43,7 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         epochs=settings.epochs,
         images_per_epoch=settings.images_per_epoch,
         batch=settings.batch,
+        optimizer=settings.optimizer,
         lr=settings.lr,
         weight_decay=settings.weight_decay,
         flip=dataset.mirror,
@@ -56,7 +60,7 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         lines[:] = [*(line for line in lines if line.epoch < epoch.epoch), epoch]
         write_atomic(table, _as_csv(lines))
         progress.line(
-            f"epoch {epoch.epoch + 1}: loss {epoch.loss:.4f}, test accuracy "
+            f"epoch {epoch.epoch + 1}: loss {epoch.loss:.4f}, test {measure} "
             f"{100 * epoch.accuracy:.2f} % ({epoch.seconds:.0f} s)"
         )
 
@@ -76,13 +80,15 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         f"train.epochs={settings.epochs} train.batch={settings.batch} train.lr={settings.lr:g} "
         f"train.weight_decay={settings.weight_decay:g} train.seed={settings.seed}"
     )
+    if settings.optimizer != "sgd":
+        command += f" train.optimizer={settings.optimizer}"
     if settings.images_per_epoch is not None:
         command += f" train.images_per_epoch={settings.images_per_epoch}"
     metadata = {
         "model": config.model.name,
         "dataset": config.data.name,
         "dataset_hash": dataset.hash,
-        "test_accuracy": f"{log[-1].accuracy:.4f}",
+        f"test_{measure}": f"{log[-1].accuracy:.4f}",
         "command": command,
         "torch": torch.__version__,
     }

@@ -12,22 +12,24 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from dtmm.network.ir import Network
 from dtmm.pruning.first_order import Floats
 from dtmm.pruning.importance import Importance
 from dtmm.training.batches import Batch
 from dtmm.training.executor import Executor
+from dtmm.training.tasks import TargetLoss, cross_entropy
 
 
-def fisher(network: Network, batches: Iterable[Batch]) -> Importance:
+def fisher(
+    network: Network, batches: Iterable[Batch], loss: TargetLoss = cross_entropy
+) -> Importance:
     """Half the mean over images of the squared first-order term of each weight, summed per unit.
 
     In nats. A channel's gate is one weight. Mean squares over images are estimated from batches:
     the square of the batches' mean plus B times their variance.
     """
-    weights, gates, images = _moments(network, batches)
+    weights, gates, images = _moments(network, batches, loss)
     return Importance(
         criterion="fisher",
         channels={name: each.half_mean_square() for name, each in gates.items()},
@@ -38,14 +40,16 @@ def fisher(network: Network, batches: Iterable[Batch]) -> Importance:
     )
 
 
-def fisher_of_weights(network: Network, batches: Iterable[Batch]) -> dict[str, Floats]:
+def fisher_of_weights(
+    network: Network, batches: Iterable[Batch], loss: TargetLoss = cross_entropy
+) -> dict[str, Floats]:
     """The same per weight, which add up over any unit: by convolution [C_out, kh, kw, C_in]."""
-    weights, _, _ = _moments(network, batches)
+    weights, _, _ = _moments(network, batches, loss)
     return {name: each.half_mean_square().transpose(0, 2, 3, 1) for name, each in weights.items()}
 
 
 def _moments(
-    network: Network, batches: Iterable[Batch]
+    network: Network, batches: Iterable[Batch], loss: TargetLoss
 ) -> tuple[dict[str, _Moments], dict[str, _Moments], int]:
     """Of the first-order terms of the convolutions' weights, OIHW, and of the groups' gates; and
     the number of images."""
@@ -55,10 +59,10 @@ def _moments(
     by_conv: dict[str, _Moments] = {}
     by_group: dict[str, _Moments] = {}
     seen = 0
-    for images, labels in batches:
+    for images, targets in batches:
         gates = executor.gates()
-        loss = F.cross_entropy(executor(images, gates), labels)
-        gradients = torch.autograd.grad(loss, [*weights, *gates.values()], materialize_grads=True)
+        value = loss(executor(images, gates), targets)
+        gradients = torch.autograd.grad(value, [*weights, *gates.values()], materialize_grads=True)
         for name, weight, gradient in zip(names, weights, gradients, strict=False):
             terms = (weight.detach() * gradient).double().numpy()
             by_conv.setdefault(name, _Moments()).add(terms, len(images))

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dtmm.config import ImportanceConfig
-from dtmm.data.dataset import Dataset
+from dtmm.data.samples import Samples
 from dtmm.errors import ConfigError
 from dtmm.importing import load_callable
 from dtmm.network.ir import Network
@@ -21,9 +23,11 @@ from dtmm.pruning.taylor import taylor
 from dtmm.pruning.taylor_squared import taylor_squared
 from dtmm.pruning.taylor_weights import taylor_weights
 from dtmm.training.batches import Batch, training_batches
+from dtmm.training.tasks import TargetLoss, task_of
 
 Criterion = Callable[[Network, Iterable[Batch]], Importance]
-"""Scores of all units from training batches; BN statistics frozen, the network unchanged."""
+"""Scores of all units from training batches; BN statistics frozen, the network unchanged. One that
+measures the loss takes it as `loss`, by default cross-entropy: without, it suits classifiers."""
 
 CRITERIA: Mapping[str, Criterion] = {
     "bn_scale": bn_scale,
@@ -40,7 +44,7 @@ CRITERIA: Mapping[str, Criterion] = {
 
 def estimate_importance(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     config: ImportanceConfig,
     progress: Callable[[int, int], None] | None = None,
 ) -> Importance:
@@ -53,7 +57,7 @@ def estimate_importance(
     Raises:
         ConfigError: the criterion is not in `CRITERIA` and names no function.
     """
-    criterion = _criterion(config.criterion)
+    criterion = _with_loss(_criterion(config.criterion), task_of(dataset).loss)
     images = config.batches * config.batch_size
     batches = training_batches(dataset, images, config.batch_size, config.seed)
     return criterion(network, _counted(batches, config.batches, progress))
@@ -67,6 +71,13 @@ def _criterion(name: str) -> Criterion:
         known = ", ".join(sorted(CRITERIA))
         raise ConfigError(f"unknown importance criterion '{name}'; known: {known}")
     return CRITERIA[name]
+
+
+def _with_loss(criterion: Criterion, loss: TargetLoss) -> Criterion:
+    if "loss" not in inspect.signature(criterion).parameters:
+        return criterion
+    measuring: Callable[..., Importance] = criterion
+    return functools.partial(measuring, loss=loss)
 
 
 def _counted(

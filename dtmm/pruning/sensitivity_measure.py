@@ -1,7 +1,7 @@
 """Measures what pruning each channel group and each convolution alone costs: the calibrated table.
 
 For every unit that the scheduler may prune, at a few of the counts it may keep, the rest of the
-network dense: the increase of the mean cross-entropy on training images, batch normalization
+network dense: the increase of the mean loss on training images, batch normalization
 re-estimated. Re-estimation takes the statistics of the very batches that are judged, which is one
 pass instead of two; a batch of 256 images is enough for that. Units are measured in the order of
 execution, so that what lies before a unit is computed once for all of its points.
@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from dtmm.artifact import fingerprint
 from dtmm.config import SensitivityConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.network.fold import fold
 from dtmm.network.groups import channel_groups
 from dtmm.network.ir import Conv2D, FullyConnected, Network
@@ -34,6 +33,7 @@ from dtmm.pruning.importance import Importance
 from dtmm.sweep import InProcessExecutor, run_sweep
 from dtmm.training.batches import Batch, training_batches
 from dtmm.training.executor import Executor
+from dtmm.training.tasks import TargetLoss, task_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -59,7 +59,7 @@ def measure_sensitivity(
     network: Network,
     importance: Importance,
     levels: Levels,
-    dataset: Dataset,
+    dataset: Samples,
     config: SensitivityConfig,
     store: Path,
     progress: Callable[[int, int], None] | None = None,
@@ -76,7 +76,7 @@ def measure_sensitivity(
     """
     units = sensitivity_units(network, levels, config.points)
     batches = list(training_batches(dataset, config.images, config.batch, config.seed))
-    meter = _Meter(network, importance, units, batches)
+    meter = _Meter(network, importance, units, batches, task_of(dataset).loss)
     of = _identity(fingerprint(network), fingerprint(importance), dataset.hash, config)
     points = [{"of": of, "kind": u.kind, "name": u.name, "kept": u.kept.tolist()} for u in units]
     found = run_sweep(meter.measure, points, store, InProcessExecutor(), progress)
@@ -88,7 +88,7 @@ def measure_sensitivity(
         "network": network.name,
         "criterion": importance.criterion,
         "dataset": dataset.name,
-        "images": str(sum(len(labels) for _, labels in batches)),
+        "images": str(sum(len(targets) for _, targets in batches)),
         "batch": str(config.batch),
         "seed": str(config.seed),
         "batch_norm": "statistics of each batch of the images judged",
@@ -156,8 +156,10 @@ class _Meter:
         importance: Importance,
         units: Sequence[Unit],
         batches: Sequence[Batch],
+        loss: TargetLoss,
     ) -> None:
         self.network, self.importance, self.batches = network, importance, batches
+        self.loss = loss
         self.units = {(unit.kind, unit.name): unit for unit in units}
         self.executor = Executor(network).eval().requires_grad_(False)
         for norm in self.executor.batch_norms():
@@ -171,7 +173,7 @@ class _Meter:
 
     @torch.no_grad()
     def measure(self, of: str, kind: str, name: str, kept: list[int]) -> dict[str, Any]:
-        """Mean cross-entropy at each count, and of the dense network, in nats."""
+        """Mean loss at each count, and of the dense network."""
         unit = self.units[kind, name]
         if self._dense is None:
             self._dense = self._loss(None)
@@ -186,12 +188,12 @@ class _Meter:
     def _loss(self, gates: Mapping[str, torch.Tensor] | None) -> float:
         """From the kept tensors to the end."""
         total, images = 0.0, 0
-        for values, (_, labels) in zip(self.values, self.batches, strict=True):
+        for values, (_, targets) in zip(self.values, self.batches, strict=True):
             rest = dict(values)
             self.executor.advance(rest, self.position, len(self.network.ops), gates)
-            logits = rest[self.network.outputs[0]]
-            total += F.cross_entropy(logits, labels, reduction="sum").item()
-            images += len(labels)
+            outputs = rest[self.network.outputs[0]]
+            total += self.loss(outputs, targets, reduction="sum").item()
+            images += len(targets)
         return total / images
 
     def _with_channels(self, group: str, count: int) -> float:

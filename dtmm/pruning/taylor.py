@@ -16,9 +16,12 @@ from dtmm.network.ir import Network
 from dtmm.pruning.first_order import Floats, first_order_terms
 from dtmm.pruning.importance import Importance
 from dtmm.training.batches import Batch
+from dtmm.training.tasks import TargetLoss, cross_entropy
 
 
-def taylor(network: Network, batches: Iterable[Batch]) -> Importance:
+def taylor(
+    network: Network, batches: Iterable[Batch], loss: TargetLoss = cross_entropy
+) -> Importance:
     """The mean over batches of the absolute first-order term of each unit, in nats.
 
     Near a minimum the terms of single batches are mostly noise around zero, so the scores shrink
@@ -27,7 +30,7 @@ def taylor(network: Network, batches: Iterable[Batch]) -> Importance:
     channels: dict[str, list[Floats]] = {}
     filterlets: dict[str, list[Floats]] = {}
     images = 0
-    for terms in first_order_terms(network, batches):
+    for terms in first_order_terms(network, batches, loss):
         images += terms.images
         for name, values in terms.channels.items():
             channels.setdefault(name, []).append(np.abs(values))

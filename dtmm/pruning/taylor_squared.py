@@ -17,6 +17,7 @@ from dtmm.network.ir import Network
 from dtmm.pruning.first_order import Floats, first_order_terms
 from dtmm.pruning.importance import Importance
 from dtmm.training.batches import Batch
+from dtmm.training.tasks import TargetLoss, cross_entropy
 
 
 def _half_second_moment(terms: list[Floats], batch_size: float) -> Floats:
@@ -27,12 +28,14 @@ def _half_second_moment(terms: list[Floats], batch_size: float) -> Floats:
     return moment
 
 
-def taylor_squared(network: Network, batches: Iterable[Batch]) -> Importance:
+def taylor_squared(
+    network: Network, batches: Iterable[Batch], loss: TargetLoss = cross_entropy
+) -> Importance:
     """Half the mean squared first-order term per image of each unit, in nats (Fisher estimate)."""
     channels: dict[str, list[Floats]] = {}
     filterlets: dict[str, list[Floats]] = {}
     sizes = []
-    for terms in first_order_terms(network, batches):
+    for terms in first_order_terms(network, batches, loss):
         sizes.append(terms.images)
         for name, values in terms.channels.items():
             channels.setdefault(name, []).append(values)

@@ -6,16 +6,18 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from dtmm.network.ir import Network
 from dtmm.pruning.importance import Importance
 from dtmm.pruning.shares import filter_sums, scored_groups
 from dtmm.training.batches import Batch
 from dtmm.training.executor import Executor
+from dtmm.training.tasks import TargetLoss, cross_entropy
 
 
-def taylor_weights(network: Network, batches: Iterable[Batch]) -> Importance:
+def taylor_weights(
+    network: Network, batches: Iterable[Batch], loss: TargetLoss = cross_entropy
+) -> Importance:
     """|w * g| of each weight, g the mean gradient over batches, summed over the unit; in nats, but
     far above the first-order change of the loss, in which terms of opposite sign cancel.
 
@@ -31,9 +33,9 @@ def taylor_weights(network: Network, batches: Iterable[Batch]) -> Importance:
     weights = [executor.weight(name).requires_grad_() for name in names]
     totals = [torch.zeros_like(weight) for weight in weights]
     count, seen = 0, 0
-    for images, labels in batches:
-        loss = F.cross_entropy(executor(images), labels)
-        for total, gradient in zip(totals, torch.autograd.grad(loss, weights), strict=True):
+    for images, targets in batches:
+        value = loss(executor(images), targets)
+        for total, gradient in zip(totals, torch.autograd.grad(value, weights), strict=True):
             total += gradient
         count, seen = count + 1, seen + len(images)
     # [C_out, C_in, kh, kw] to [C_out, kh, kw], or [C_out, C_in] to [C_out]

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 import torch
 
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.errors import DtmmError
 from dtmm.training.loop import LoopConfig, batches
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Images, float [N, C, H, W] (channels-last in memory), and labels, int64 [N]."""
+"""Images, float [N, C, H, W] (channels-last in memory), and targets: labels, int64 [N], or boxes,
+float [N, M, 5] (`dtmm.data.detection`)."""
 
 
-def training_batches(dataset: Dataset, images: int, batch: int, seed: int) -> Iterator[Batch]:
+def training_batches(dataset: Samples, images: int, batch: int, seed: int) -> Iterator[Batch]:
     """`images` different training images, drawn at random and cut into batches of `batch`.
 
     More images than the training set has means all of them. A last, smaller batch is left out

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.errors import DtmmError
 from dtmm.network.ir import Network
 from dtmm.quantization.ranges import BINS, Histogram, min_max, range_method
@@ -80,7 +80,7 @@ def _watch(network: Network, images: npt.NDArray[np.float32], batch: int, watch:
 
 def reestimate_batch_norm(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     images: int = 2048,
     seed: int = 0,
     batch: int = 128,

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dtmm.data import Dataset
-from dtmm.training.loop import Checkpoint, LoopConfig, accuracy, cross_entropy, train
+from dtmm.data import Samples
+from dtmm.training.loop import Checkpoint, LoopConfig, train
+from dtmm.training.tasks import task_of
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A line of a training log: mean training loss (nats), test accuracy (share), wall time (s)."""
+    """A line of a training log: mean training loss (nats), test accuracy (share; of a detector mean
+    average precision at an overlap of 0.5), wall time (s)."""
 
     epoch: int
     loss: float
@@ -24,7 +26,7 @@ class Epoch:
 
 def train_dense(
     module: nn.Module,
-    dataset: Dataset,
+    dataset: Samples,
     config: LoopConfig,
     label_smoothing: float = 0.1,
     progress: Callable[[int, int], None] | None = None,
@@ -45,11 +47,11 @@ def train_dense(
     Raises:
         ArtifactError: the checkpoint is damaged or cannot be written.
     """
-    log = list(earlier)
+    task, log = task_of(dataset), list(earlier)
     start = time.perf_counter()
 
     def after_epoch(epoch: int, loss: float, result: nn.Module) -> None:
-        share = accuracy(result, dataset, dataset.test_images, dataset.test_labels)
+        share = task.score(result, dataset)
         nonlocal start
         log[:] = [line for line in log if line.epoch < epoch]
         now = time.perf_counter()
@@ -63,7 +65,7 @@ def train_dense(
         module,
         dataset,
         config,
-        cross_entropy(label_smoothing),
+        task.training_loss(label_smoothing),
         after_epoch=after_epoch,
         progress=progress,
         checkpoint=checkpoint,

@@ -11,18 +11,19 @@ import torch.nn.functional as F
 
 from dtmm.artifact import fingerprint
 from dtmm.config import FinetuneConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.network.ir import Network
 from dtmm.training.calibrate import reestimate_batch_norm
 from dtmm.training.executor import Executor
 from dtmm.training.hardware import pick_device
-from dtmm.training.loop import LoopConfig, Loss, accuracy, cross_entropy, train
+from dtmm.training.loop import LoopConfig, Loss, train
 from dtmm.training.masks import Masks
+from dtmm.training.tasks import task_of
 
 
 def finetune(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     config: FinetuneConfig,
     teacher: Network | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -45,7 +46,7 @@ def finetune(
 
     Raises:
         UnsupportedError: the network has several inputs or outputs.
-        ConfigError: unknown optimizer, precision or device.
+        ConfigError: unknown optimizer, precision or device, or a teacher for a detector.
         DtmmError: masks that do not fit, or too few images to hold some out.
         ArtifactError: the checkpoint is damaged or cannot be written.
     """
@@ -69,15 +70,17 @@ def finetune(
         device=device,
         seed=config.seed,
     )
-    loss = cross_entropy(config.label_smoothing)
+    task = task_of(dataset)
+    loss = task.training_loss(config.label_smoothing)
     if teacher is not None and config.distill > 0:
+        task.require_distillation("finetune.distill", config.distill)
         judge = Executor(teacher).to(pick_device(device))
         loss = distillation(loss, judge, config.distill, config.temperature)
 
     identity = _identity(network, split, config, teacher, masks)
 
     def validate(result: torch.nn.Module) -> float:
-        return accuracy(result, split, split.test_images, split.test_labels)
+        return task.score(result, split)
 
     train(
         executor,
@@ -94,7 +97,7 @@ def finetune(
 
 def _identity(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     config: FinetuneConfig,
     teacher: Network | None,
     masks: Masks | None,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from dtmm.config import QuantizeConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.network.fold import fold
 from dtmm.network.ir import Network
 from dtmm.quantization import QuantizedNetwork, quantize, quantize_input, run
@@ -34,7 +34,7 @@ class Int8:
 
 def to_int8(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     config: QuantizeConfig,
     progress: Callable[[int, int], None] | None = None,
     masks: Masks | None = None,
@@ -64,7 +64,7 @@ def to_int8(
     return Int8(quantized, folded)
 
 
-def calibration_images(dataset: Dataset, config: QuantizeConfig) -> npt.NDArray[np.float32]:
+def calibration_images(dataset: Samples, config: QuantizeConfig) -> npt.NDArray[np.float32]:
     """[N, H, W, C]: so many training images as the settings say, drawn by their seed."""
     count = min(config.calibration_images, len(dataset.train_images))
     rng = np.random.default_rng(config.seed)

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from dtmm.data.dataset import Dataset, Floats, Images, Labels
+from dtmm.data.samples import Floats, Images, Moves, Samples, Targets
 from dtmm.training.hardware import (
     autocast,
     device_of,
@@ -24,7 +23,7 @@ from dtmm.training.optimizers import make_optimizer, rate
 from dtmm.training.state import State, moving_average
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""loss(images, logits, labels) -> scalar."""
+"""loss(images, outputs, targets) -> scalar."""
 
 Checkpoint = tuple[Path, str]
 """A file, and what identifies the run: a file of another run is overwritten, not taken up."""
@@ -69,45 +68,54 @@ def to_tensor(images: Floats) -> torch.Tensor:
 
 
 def batches(
-    dataset: Dataset, config: LoopConfig, epoch: int
+    dataset: Samples, config: LoopConfig, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Shuffled, augmented training batches of one epoch; a function of the seed and the epoch."""
     rng = np.random.default_rng((config.seed, epoch))
-    order = rng.permutation(len(dataset.train_labels))[: config.images_per_epoch]
+    order = rng.permutation(len(dataset.train_targets))[: config.images_per_epoch]
     for start in range(0, len(order) - len(order) % config.batch or len(order), config.batch):
         chosen = order[start : start + config.batch]
-        images = augment(dataset.train_images[chosen], rng, config)
+        moves = draw_moves(len(chosen), rng, config)
+        images = move_images(dataset.train_images[chosen], moves, config.shift)
         yield (
             to_tensor(dataset.to_input(images)),
-            torch.from_numpy(dataset.train_labels[chosen]),
+            torch.from_numpy(dataset.moved(dataset.train_targets[chosen], moves)),
         )
 
 
-def augment(images: Images, rng: np.random.Generator, config: LoopConfig) -> Images:
-    """Mirror half of the images and shift each by its own offset; new pixels are 0."""
-    count, height, width, _ = images.shape
-    if config.flip:
-        mirrored = rng.random((count, 1, 1, 1)) < 0.5
-        images = np.where(mirrored, images[:, :, ::-1], images)
+def draw_moves(count: int, rng: np.random.Generator, config: LoopConfig) -> Moves:
+    """Mirror half of the images and shift each by its own offset."""
+    still = np.zeros(count, dtype=np.int64)
+    mirrored = rng.random(count) < 0.5 if config.flip else still.astype(np.bool_)
     if not config.shift:
+        return Moves(mirrored, still, still)
+    down, right = (config.shift - rng.integers(0, 2 * config.shift + 1, count) for _ in range(2))
+    return Moves(mirrored, down, right)
+
+
+def move_images(images: Images, moves: Moves, most: int) -> Images:
+    """[N, H, W, C] moved by at most `most` pixels; new pixels are 0."""
+    count, height, width, _ = images.shape
+    if moves.mirrored.any():
+        images = np.where(moves.mirrored[:, None, None, None], images[:, :, ::-1], images)
+    if not most:
         return images
-    pad = config.shift
-    padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    rows = rng.integers(0, 2 * pad + 1, (count, 1, 1)) + np.arange(height)[:, None]
-    columns = rng.integers(0, 2 * pad + 1, (count, 1, 1)) + np.arange(width)
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    rows = (most - moves.down)[:, None, None] + np.arange(height)[:, None]
+    columns = (most - moves.right)[:, None, None] + np.arange(width)
     shifted: Images = padded[np.arange(count)[:, None, None], rows, columns]
     return shifted
 
 
-def steps_per_epoch(dataset: Dataset, config: LoopConfig) -> int:
+def steps_per_epoch(dataset: Samples, config: LoopConfig) -> int:
     """Number of batches that `batches` yields."""
-    images = min(config.images_per_epoch or len(dataset.train_labels), len(dataset.train_labels))
+    images = min(config.images_per_epoch or len(dataset.train_targets), len(dataset.train_targets))
     return max(images // config.batch, 1)
 
 
 def train(
     module: nn.Module,
-    dataset: Dataset,
+    dataset: Samples,
     config: LoopConfig,
     loss: Loss,
     after_step: Callable[[], None] | None = None,
@@ -156,11 +164,11 @@ def train(
         torch.manual_seed(config.seed * _SEEDS_APART + epoch)
         module.train()
         summed = torch.zeros((), dtype=torch.float64, device=device)
-        for i, (images, labels) in enumerate(batches(dataset, config, epoch)):
+        for i, (images, targets) in enumerate(batches(dataset, config, epoch)):
             step = epoch * per_epoch + i
-            images, labels = images.to(device), labels.to(device)
+            images, targets = images.to(device), targets.to(device)
             with autocast(device, dtype):
-                value = loss(images, module(images), labels)
+                value = loss(images, module(images), targets)
             state.step(value, rate(step, total, config.lr, config.warmup), after_step)
             summed += value.detach()
             if progress is not None:
@@ -178,17 +186,8 @@ def train(
     module.eval()
 
 
-def cross_entropy(label_smoothing: float = 0.0) -> Loss:
-    """Mean cross-entropy, in nats."""
-
-    def loss(_: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
-
-    return loss
-
-
 def accuracy(
-    module: nn.Module, dataset: Dataset, images: Images, labels: Labels, batch: int = 500
+    module: nn.Module, dataset: Samples, images: Images, labels: Targets, batch: int = 500
 ) -> float:
     """Share of [N, H, W, C] uint8 images that the module, in eval mode, puts in their class."""
     return float(correct(module, dataset, images, labels, batch).mean())
@@ -196,7 +195,7 @@ def accuracy(
 
 @torch.no_grad()
 def correct(
-    module: nn.Module, dataset: Dataset, images: Images, labels: Labels, batch: int = 500
+    module: nn.Module, dataset: Samples, images: Images, labels: Targets, batch: int = 500
 ) -> npt.NDArray[np.bool_]:
     """[N]: which of [N, H, W, C] uint8 images the module, in eval mode, puts in their class."""
     module.eval()

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from dtmm.config import QuantizeConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.network import ir
 from dtmm.quantization.ptq import Ranges, quantize_tensors, shared_scales
 from dtmm.quantization.quantized import QuantizedTensor
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import distillation
 from dtmm.training.hardware import pick_device
-from dtmm.training.loop import LoopConfig, cross_entropy, train
+from dtmm.training.loop import LoopConfig, train
 from dtmm.training.masks import Masks
+from dtmm.training.tasks import task_of
 
 ONLY_MOVES = (ir.MaxPool2D, ir.Reshape, ir.Pad, ir.StridedSlice, ir.Concat)
 """Operators whose output values are values they read: rounded already."""
@@ -97,7 +98,7 @@ def round_weight(weight: Tensor) -> Tensor:
 def train_int8(
     folded: ir.Network,
     ranges: Ranges,
-    dataset: Dataset,
+    dataset: Samples,
     config: QuantizeConfig,
     progress: Callable[[int, int], None] | None = None,
     masks: Masks | None = None,
@@ -114,8 +115,10 @@ def train_int8(
         The trained folded network and its ranges, both for `dtmm.quantization.quantize`.
 
     Raises:
-        DtmmError: as `Executor`, `train`.
+        ConfigError: it is a detector. DtmmError: as `Executor`, `train`.
     """
+    task = task_of(dataset)
+    task.require_distillation("quantize.qat_epochs", config.qat_epochs)
     device = pick_device(config.device)
     executor = QatExecutor(folded, ranges, masks)
     teacher = Executor(folded).to(device)
@@ -131,6 +134,6 @@ def train_int8(
         device=config.device,
         seed=config.seed,
     )
-    loss = distillation(cross_entropy(), teacher, share=1.0, temperature=1.0)
+    loss = distillation(task.training_loss(), teacher, share=1.0, temperature=1.0)
     train(executor, dataset, loop, loss, executor.apply_masks, progress=progress)
     return executor.to_network(), executor.ranges()

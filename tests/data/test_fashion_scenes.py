@@ -10,7 +10,8 @@ import pytest
 import scipy.ndimage
 
 from dtmm.data import fashion_scenes, load_dataset
-from dtmm.data.fashion_scenes import CLASSES, PIECES, SIZE, Scenes, make_scenes, warp
+from dtmm.data.composition import warp
+from dtmm.data.fashion_scenes import CLASSES, PIECES, SIZE, Scenes, make_scenes
 from dtmm.errors import DataError
 from tests.data.test_data import FILES, write_idx
 

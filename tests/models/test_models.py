@@ -12,7 +12,7 @@ from dtmm.data import load_dataset
 from dtmm.errors import ArtifactError, ConfigError
 from dtmm.models import build_model, load_checkpoint, save_checkpoint, shipped_checkpoint
 from dtmm.models.resnet import ResNet
-from dtmm.training.loop import LoopConfig, accuracy, augment
+from dtmm.training.loop import LoopConfig, accuracy, draw_moves, move_images
 
 
 def test_resnet12_has_the_papers_shape() -> None:
@@ -66,11 +66,14 @@ def test_augmentation_shifts_and_mirrors() -> None:
     images = np.zeros((64, 8, 8, 1), np.uint8)
     images[:, 3, 2] = 200
     rng = np.random.default_rng(0)
-    moved = augment(images, rng, LoopConfig(1, flip=True, shift=2))
+    moves = draw_moves(64, rng, LoopConfig(1, flip=True, shift=2))
+    moved = move_images(images, moves, most=2)
     assert moved.shape == images.shape
     assert (moved.reshape(64, -1).sum(axis=1) == 200).all()  # inside: at most 2 pixels away
     rows, columns = np.nonzero(moved[..., 0])[1:]
     assert set(rows) == {1, 2, 3, 4, 5}
     assert set(columns) == set(range(8))  # 2 +- 2 and its mirror image 5 +- 2
-    same = augment(images, rng, LoopConfig(1, flip=False, shift=0))
-    assert np.array_equal(same, images)
+    column = np.where(moves.mirrored, 7 - 2, 2) + moves.right
+    assert np.array_equal(np.argwhere(moved)[:, 1:3], np.stack([3 + moves.down, column], axis=1))
+    still = draw_moves(64, rng, LoopConfig(1, flip=False, shift=0))
+    assert np.array_equal(move_images(images, still, most=0), images)

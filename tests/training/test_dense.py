@@ -15,11 +15,12 @@ from dtmm.training.loop import (
     LoopConfig,
     accuracy,
     batches,
-    cross_entropy,
     steps_per_epoch,
     train,
 )
+from dtmm.training.tasks import TASKS
 
+PLAIN = TASKS["classification"].training_loss()
 SHORT = LoopConfig(epochs=2, images_per_epoch=128, batch=32, flip=False, shift=1, precision="fp32")
 
 
@@ -49,7 +50,7 @@ def test_tiny_resnet_learns_digits(digits: Dataset) -> None:
 def test_training_is_a_function_of_the_seed(digits: Dataset) -> None:
     def weights(seed: int) -> torch.Tensor:
         module = model(digits)
-        train(module, digits, dataclasses.replace(SHORT, seed=seed), cross_entropy())
+        train(module, digits, dataclasses.replace(SHORT, seed=seed), PLAIN)
         return module.stem.conv.weight.detach()
 
     assert torch.equal(weights(0), weights(0))
@@ -74,7 +75,7 @@ def test_hooks_and_the_warm_up_cosine(digits: Dataset, monkeypatch: pytest.Monke
             module.stem.conv.weight[:3] = 0
 
     config = dataclasses.replace(SHORT, epochs=5, warmup=0.25)
-    train(module, digits, config, cross_entropy(), mask, progress=lambda *at: done.append(at))
+    train(module, digits, config, PLAIN, mask, progress=lambda *at: done.append(at))
     assert len(calls) == 20 and done == [(i + 1, 20) for i in range(20)]
     assert not module.stem.conv.weight[:3].any()
     assert module.stem.conv.weight[3:].all()

@@ -21,9 +21,11 @@ from dtmm.pruning.removal import remove
 from dtmm.training.calibrate import reestimate_batch_norm
 from dtmm.training.executor import Executor, run_float
 from dtmm.training.finetune import distillation, finetune
-from dtmm.training.loop import LoopConfig, cross_entropy, train
+from dtmm.training.loop import LoopConfig, train
+from dtmm.training.tasks import TASKS
 from tests.training.networks import residual
 
+PLAIN = TASKS["classification"].training_loss()
 CONFIG = FinetuneConfig(epochs=6, images_per_epoch=Count(1400), batch=Count(32), lr=0.05)
 
 
@@ -36,7 +38,7 @@ def digits() -> Dataset:
 def dense(digits: Dataset) -> Network:
     executor = Executor(residual(size=16))
     config = LoopConfig(epochs=8, batch=32, lr=0.1, flip=False, shift=1, precision="fp32")
-    train(executor, digits, config, cross_entropy())
+    train(executor, digits, config, PLAIN)
     return executor.to_network()
 
 
@@ -101,14 +103,14 @@ def test_distillation_is_the_divergence_by_hand(dense):
     images = torch.from_numpy(rng.normal(size=(5, 1, 16, 16)).astype(np.float32))
     logits = torch.from_numpy(rng.normal(size=(5, 10)).astype(np.float32))
     labels = torch.arange(5)
-    value = distillation(cross_entropy(), teacher, 0.3, 2.0)(images, logits, labels).item()
+    value = distillation(PLAIN, teacher, 0.3, 2.0)(images, logits, labels).item()
     with torch.no_grad():
         p = F.softmax(teacher(images) / 2, 1).double().numpy()
     q = F.softmax(logits / 2, 1).double().numpy()
     divergence = (p * np.log(p / q)).sum(1).mean()
     hard = F.cross_entropy(logits, labels).item()
     assert value == pytest.approx(0.7 * hard + 0.3 * 4 * divergence, rel=1e-4)
-    own = distillation(cross_entropy(), teacher, 1.0, 2.0)(images, teacher(images), labels)
+    own = distillation(PLAIN, teacher, 1.0, 2.0)(images, teacher(images), labels)
     assert own.item() == pytest.approx(0, abs=1e-6)
 
 

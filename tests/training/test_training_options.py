@@ -18,10 +18,12 @@ from dtmm.network.ir import Network
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
 from dtmm.training.hardware import pick_device, pick_precision
-from dtmm.training.loop import LoopConfig, cross_entropy, train
+from dtmm.training.loop import LoopConfig, train
 from dtmm.training.optimizers import OPTIMIZERS
+from dtmm.training.tasks import TASKS
 from tests.training.networks import residual
 
+PLAIN = TASKS["classification"].training_loss()
 SHORT = LoopConfig(epochs=3, images_per_epoch=96, batch=32, flip=False, shift=1, precision="fp32")
 TUNE = FinetuneConfig(epochs=4, images_per_epoch=Count(128), batch=Count(32), seed=3)
 
@@ -47,7 +49,7 @@ def pruned() -> Network:
 
 def trained(digits: Dataset, config: LoopConfig, **options: Any) -> dict[str, torch.Tensor]:
     executor = Executor(residual(size=16))
-    train(executor, digits, config, cross_entropy(), **options)
+    train(executor, digits, config, PLAIN, **options)
     return executor.state_dict()
 
 
@@ -67,7 +69,7 @@ def test_every_optimizer_learns_and_holds_masks(
         executor,
         digits,
         dataclasses.replace(SHORT, epochs=5, optimizer=name, lr=lr),
-        cross_entropy(),
+        PLAIN,
         after_epoch=lambda epoch, loss, module: losses.append(loss),
     )
     assert losses[-1] < 0.9 * losses[0]
@@ -84,7 +86,7 @@ def test_the_average_is_that_of_the_weights_after_each_step(digits: Dataset) -> 
     def record() -> None:
         seen.append(executor.state_dict()[key].clone())
 
-    train(executor, digits, dataclasses.replace(SHORT, ema=0.8), cross_entropy(), record)
+    train(executor, digits, dataclasses.replace(SHORT, ema=0.8), PLAIN, record)
     expected = seen[0]
     for weight in seen[1:]:
         expected = 0.8 * expected + 0.2 * weight

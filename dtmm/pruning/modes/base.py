@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.config import PruneConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.errors import InfeasibleError
 from dtmm.network.ir import Conv2D, FullyConnected, Network
 from dtmm.planning.kernels import only_kernel
@@ -54,7 +54,7 @@ class Mode(Protocol):
     def __call__(
         self,
         network: Network,
-        dataset: Dataset,
+        dataset: Samples,
         budget: int,
         config: PruneConfig,
         progress: Progress | None = None,

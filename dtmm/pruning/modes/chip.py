@@ -22,7 +22,7 @@ import numpy as np
 
 from dtmm.config import ImportanceConfig, PruneConfig
 from dtmm.config_values import Count
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.errors import ConfigError
 from dtmm.network.groups import ChannelGroup, channel_groups
 from dtmm.network.ir import Add, FullyConnected, Network
@@ -47,7 +47,7 @@ _POWER = 8.0
 
 def chip(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     budget: int,
     config: PruneConfig,
     progress: Progress | None = None,

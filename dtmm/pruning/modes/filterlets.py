@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dtmm.config import PruneConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.network.ir import Network
 from dtmm.pruning.modes.base import (
     Bools,
@@ -49,7 +49,7 @@ class Skeleton(nn.Module):
 
 def filterlets(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     budget: int,
     config: PruneConfig,
     progress: Progress | None = None,
@@ -70,7 +70,7 @@ def filterlets(
 
 
 def learn_skeletons(
-    network: Network, dataset: Dataset, config: PruneConfig, progress: Progress | None = None
+    network: Network, dataset: Samples, config: PruneConfig, progress: Progress | None = None
 ) -> tuple[Network, Mapping[str, npt.NDArray[np.float32]]]:
     """The trained network, factors multiplied in, and |factor| by layer, [C_out, kh, kw, 1]."""
     executor = Executor(network)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from dtmm.config import PruneConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.errors import ConfigError
 from dtmm.network.ir import Conv2D, Network
 from dtmm.pruning.modes.base import (
@@ -50,7 +50,7 @@ Weights = npt.NDArray[np.float32]
 
 def patdnn(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     budget: int,
     config: PruneConfig,
     progress: Progress | None = None,
@@ -133,7 +133,7 @@ def _share(pruned: Pruned, layer: Conv2D) -> float:
 
 def admm(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     layers: Sequence[Conv2D],
     patterns: Bools,
     share: float,

@@ -8,25 +8,26 @@ import torch
 from torch import nn
 
 from dtmm.config import PruneConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.pruning.modes.base import Progress
 from dtmm.training.executor import Executor
-from dtmm.training.loop import LoopConfig, Loss, cross_entropy, train
+from dtmm.training.loop import LoopConfig, Loss, train
+from dtmm.training.tasks import task_of
 
 
 def train_with_penalty(
     executor: Executor,
-    dataset: Dataset,
+    dataset: Samples,
     config: PruneConfig,
     penalty: Callable[[], torch.Tensor],
     after_epoch: Callable[[int], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Train in place on cross-entropy plus `penalty()`; `after_epoch` gets the epoch's number."""
-    plain = cross_entropy()
+    """Train in place on the task's loss plus `penalty()`; `after_epoch` gets the epoch's number."""
+    plain = task_of(dataset).training_loss()
 
-    def loss(images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return plain(images, logits, labels) + penalty()
+    def loss(images: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return plain(images, outputs, targets) + penalty()
 
     regular: Loss = loss
     loop = LoopConfig(

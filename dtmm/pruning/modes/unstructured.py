@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dtmm.config import PruneConfig
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.network.ir import Network
 from dtmm.pruning.modes.base import (
     Bools,
@@ -28,7 +28,7 @@ from dtmm.storage.kernel_ids import CONV_CSR, CONV_DENSE
 
 def unstructured(
     network: Network,
-    dataset: Dataset,
+    dataset: Samples,
     budget: int,
     config: PruneConfig,
     progress: Progress | None = None,
