@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import dtmm
@@ -58,6 +60,8 @@ from experiments.experiment import (
 from experiments.units import UNITS, Scores, dense_bytes, largest_within
 
 NAME = "pruning_units"
+REFERENCE = "filterlet"
+"""The unit that others are compared with after tuning."""
 BATCHES, BATCH = 32, 16
 """Training images that scores are made of."""
 
@@ -169,31 +173,50 @@ def measure(plan: Plan, subject: Subject, job: Job) -> Iterator[pd.DataFrame]:
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Importance kept, and accuracy with batch normalization re-estimated, against bytes."""
-    rows = table[(table["tuned_images"] == 0) & (table["status"] == "measured")]
+    """Importance kept, and accuracy with batch normalization re-estimated, against bytes; where
+    networks were tuned, their accuracy by unit, bars are the spread over seeds."""
+    known = table[table["status"] == "measured"]
+    rows, tuned = known[known["tuned_images"] == 0], known[known["tuned_images"] > 0]
+    count = 2 if tuned.empty else 3
     figure = Figure(figsize=(7.0, 2.8))
-    panels = figure.subplots(1, 2)
+    panels = figure.subplots(1, count)
     styles = list(matplotlib.rcParams["axes.prop_cycle"])
     styles.append({"color": "seagreen", "linestyle": (0, (6, 2)), "marker": "P"})
-    for style, (unit, part) in zip(styles, rows.groupby("unit", sort=False), strict=False):
-        for axes, column in zip(panels, ("importance_kept", "accuracy"), strict=True):
-            axes.plot(part["bytes"] / 1024, 100 * part[column], label=str(unit), **style)
-    for axes in panels:
+    by_unit = dict(zip(dict.fromkeys(rows["unit"]), styles, strict=False))
+    for unit, style in by_unit.items():
+        part = rows[rows["unit"] == unit]
+        for axes, column in zip(panels, ("importance_kept", "accuracy"), strict=False):
+            axes.plot(part["bytes"] / 1024, 100 * part[column], label=unit, **style)
+    for axes in panels[:2]:
         axes.set_xlabel("Weights and index (KiB)")
         axes.set_ylim(0, 100)
     panels[0].set_ylabel("Importance kept (%)")
     panels[1].set_ylabel("Accuracy, BN re-estimated (%)")
+    if count == 3:
+        _draw_tuned(panels[2], tuned, by_unit)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     return figure
 
 
+def _draw_tuned(axes: Axes, tuned: pd.DataFrame, styles: Mapping[str, Mapping[str, Any]]) -> None:
+    """A mean with its spread per unit, all at one share."""
+    for place, (unit, part) in enumerate(tuned.groupby("unit", sort=False)):
+        right = 100 * part["accuracy"]
+        style = {**styles[str(unit)], "linestyle": "none"}
+        axes.errorbar(place, right.mean(), right.std() if len(right) > 1 else 0, capsize=2, **style)
+    units = list(dict.fromkeys(tuned["unit"]))
+    axes.set_xticks(range(len(units)), units, rotation=40, ha="right")
+    axes.set_ylabel(f"Tuned, {tuned['share'].iloc[0]:.0%} of the bytes (%)")
+
+
 def latex(table: pd.DataFrame) -> str:
-    """Per share and unit: index, importance kept and accuracies; tuned ones as mean and spread."""
+    """Per share and unit: index, importance kept and accuracies; tuned ones as mean and spread,
+    and whether they differ from the filterlet's by more than both spreads."""
     known = table[table["status"] == "measured"]
     rows = []
     for (share, unit), part in known.groupby(["share", "unit"], sort=False):
         bare = part[part["tuned_images"] == 0].iloc[0]
-        tuned = 100 * part[part["tuned_images"] > 0]["accuracy"]
+        tuned = _tuned(known, share, unit)
         rows.append(
             {
                 "Share": share,
@@ -203,12 +226,32 @@ def latex(table: pd.DataFrame) -> str:
                 "Accuracy (%)": 100 * bare["accuracy"],
                 "Tuned (%)": tuned.mean(),
                 "Spread": tuned.std(),
+                "Differs": differs(tuned, _tuned(known, share, REFERENCE)),
             }
         )
     digits = {"Share": 2, "Index (%)": 1, "Importance kept (%)": 1, "Accuracy (%)": 1,
               "Tuned (%)": 2, "Spread": 2}  # fmt: skip
-    caption = "Pruning units at equal bytes of weights and index, the same share of every layer."
+    caption = (
+        "Pruning units at equal bytes of weights and index, the same share of every layer. "
+        f"Differs: tuned, from the {REFERENCE} by more than both spreads over seeds."
+    )
     return to_latex(pd.DataFrame(rows), caption, "tab:pruning-units", digits)
+
+
+def _tuned(known: pd.DataFrame, share: float, unit: str) -> pd.Series[float]:
+    """Accuracies after tuning in percent, one per seed."""
+    part = known[(known["share"] == share) & (known["unit"] == unit) & (known["tuned_images"] > 0)]
+    return 100 * part["accuracy"]
+
+
+def differs(ours: pd.Series[float], theirs: pd.Series[float]) -> str:
+    """Whether two means are farther apart than both standard deviations over seeds together; ""
+    where there is nothing to compare, "one seed" where there is no spread."""
+    if ours.empty or theirs.empty or ours.equals(theirs):
+        return ""
+    if min(len(ours), len(theirs)) < 2:
+        return "one seed"
+    return "yes" if abs(ours.mean() - theirs.mean()) > np.hypot(ours.std(), theirs.std()) else "no"
 
 
 def draw_all(folder: Path) -> None:

@@ -191,7 +191,8 @@ def _units(table: pd.DataFrame) -> str:
     for unit, part in rows.groupby("unit", sort=False):
         bare = part[part["tuned_images"] == 0].iloc[0]
         tuned = 100 * part[part["tuned_images"] > 0]["accuracy"]
-        after = f", {tuned.mean():.1f} ± {tuned.std():.1f} % tuned" if len(tuned) > 1 else ""
+        spread = f" ± {tuned.std():.1f}" if len(tuned) > 1 else ""
+        after = f", {tuned.mean():.1f}{spread} % tuned" if len(tuned) else ""
         parts.append(f"{unit} {100 * bare['importance_kept']:.0f} % kept{after}")
     return f"{share:.0%} of the bytes: " + "; ".join(parts)
 

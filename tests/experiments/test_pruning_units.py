@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -80,6 +81,24 @@ def test_everything_kept_is_the_network(subject: Subject) -> None:
 def test_a_budget_below_the_index_is_refused(subject: Subject) -> None:
     unit = UNITS["single weight"]
     assert largest_within(unit, subject.network, subject.scores, 10) is None
+
+
+def test_a_difference_is_compared_with_the_spread() -> None:
+    filterlet = pd.Series([88.0, 90.0])  # a spread of 1.41
+    assert pruning_units.differs(pd.Series([92.0, 92.0]), filterlet) == "yes"
+    assert pruning_units.differs(pd.Series([89.5, 91.5]), filterlet) == "no"
+    assert pruning_units.differs(pd.Series([92.0]), filterlet) == "one seed"
+    assert pruning_units.differs(filterlet, filterlet) == ""
+    assert pruning_units.differs(pd.Series(dtype=float), filterlet) == ""
+
+
+def test_tuned_networks_have_a_panel_of_their_own() -> None:
+    bare = {"unit": "filter", "share": 0.3, "seed": 0, "tuned_images": 0, "status": "measured",
+            "bytes": 10, "index": 0, "importance_kept": 0.5, "accuracy": 0.5}  # fmt: skip
+    assert len(pruning_units.draw(pd.DataFrame([bare])).axes) == 2
+    both = pd.DataFrame([bare, {**bare, "tuned_images": 9, "accuracy": 0.875}])
+    [point, *_] = pruning_units.draw(both).axes[-1].lines
+    assert point.get_ydata()[0] == 87.5
 
 
 def test_quick(tmp_path: Path) -> None:
