@@ -44,6 +44,7 @@ LABELS = {
     "stripe": "stripe-wise",
     "unstructured": "unstructured",
     "dtmm_paper": "DTMM, paper's estimate",
+    "dtmm_capacity": "DTMM, capacity",
     "dtmm": "DTMM",
     "dtmm_fast": "DTMM, fast",
 }

@@ -1,4 +1,4 @@
-"""The cells of experiments.compare_methods that are measured, as a section of docs/pruning.md.
+"""What experiments.compare_methods and compare_schedules measured, as sections of docs/pruning.md.
 
 python -m experiments.compare_methods_table
 """
@@ -9,12 +9,15 @@ import click
 import pandas as pd
 
 from benchmarks.markdown import grid, replace_section
+from dtmm.table import read_table
+from experiments import compare_schedules
 from experiments.compare_methods import LABELS, NAME, read_cells
 from experiments.experiment import RESULTS
 from experiments.loss_fidelity_table import DOCUMENT, END
 from experiments.matched import DENSE
 
 BEGIN = "<!-- measured: python -m experiments.compare_methods_table -->"
+BEGIN_SCHEDULES = "<!-- measured: python -m experiments.compare_schedules -->"
 
 
 def render(cells: pd.DataFrame) -> str:
@@ -49,11 +52,24 @@ def _cell(accuracy: float, flash: float, cycles: float) -> str:
     return f"{100 * accuracy:.1f}; {flash / 1024:.0f}; {cycles / 1e6:.2f}"
 
 
+def render_schedules(table: pd.DataFrame) -> str:
+    """The loss before tuning: a row per task and share, a column per scheduled method."""
+    methods = [method for method in LABELS if method in set(table["method"])]
+    rows = [["network, flash", *(LABELS[method] for method in methods)]]
+    cells = table.set_index(["task", "model", "share", "method"])["reestimated_loss"]
+    for task, model, share in dict.fromkeys(cells.index.droplevel("method")):
+        losses = (f"{cells[task, model, share, method]:.2f}" for method in methods)
+        rows.append([f"{model} on {task}, {share:.0%}", *losses])
+    return f"{grid(rows)}\n"
+
+
 @click.command(help=__doc__.splitlines()[0])
 def main() -> None:
     """Command line."""
     cells, _ = read_cells(RESULTS / f"{NAME}.csv")
     replace_section(DOCUMENT, BEGIN, END, render(cells))
+    schedules, _ = read_table(RESULTS / f"{compare_schedules.NAME}.csv")
+    replace_section(DOCUMENT, BEGIN_SCHEDULES, END, render_schedules(schedules))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from dtmm.pipeline.scheduling import possible_kernels
 from dtmm.pipeline.source import capture
 from dtmm.planning import Levels, formulate, layout, required_points, select
 from dtmm.planning.loss import LossModel
-from dtmm.planning.loss_models import loss_model
+from dtmm.planning.loss_models import UNMEASURED, loss_model
 from dtmm.pruning.importance import Importance
 from dtmm.pruning.modes import OWN_RULE, Pruned
 from dtmm.pruning.modes.chip import BATCH, BATCHES
@@ -69,14 +69,14 @@ class Scheduled:
 
     Attributes:
         criterion: of `dtmm.pruning.registry`. levels: what may be chosen.
-        measured: estimates the loss from measured curves (`joint`); else the sum of scores.
+        loss: the loss model, of `dtmm.planning.loss_models`.
         slack: the fastest schedule is taken that loses at most so many times the least loss; with
             more than LEAST, of a pool of such schedules the one with the least measured loss.
     """
 
     criterion: str
     levels: Levels = LEVELS
-    measured: bool = False
+    loss: str = "scores"
     slack: float = LEAST
 
 
@@ -87,8 +87,9 @@ METHODS: Mapping[str, Scheduled | str] = {
     "stripe": "filterlets",
     "unstructured": "unstructured",
     "dtmm_paper": Scheduled("taylor"),
-    "dtmm": Scheduled("taylor_squared", measured=True),
-    "dtmm_fast": Scheduled("taylor_squared", measured=True, slack=FAST),
+    "dtmm_capacity": Scheduled("taylor_squared", loss="capacity"),
+    "dtmm": Scheduled("taylor_squared", loss="joint"),
+    "dtmm_fast": Scheduled("taylor_squared", loss="joint", slack=FAST),
 }
 """By name: a scheduled method, or the pruning mode of the name."""
 
@@ -236,8 +237,8 @@ def importance_of(task: Task, criterion: str) -> Importance:
 
 
 def _losses(task: Task, how: Scheduled) -> LossModel:
-    if not how.measured:
-        return loss_model("scores")
+    if how.loss in UNMEASURED:
+        return UNMEASURED[how.loss]
     curves = measure_sensitivity(
         task.network,
         importance_of(task, how.criterion),
@@ -246,7 +247,7 @@ def _losses(task: Task, how: Scheduled) -> LossModel:
         SensitivityConfig(),
         task.work / f"{task.model}_{task.name}_sensitivity.jsonl",
     )
-    return loss_model("joint", curves)
+    return loss_model(how.loss, curves)
 
 
 def measure(task: Task, pruned: Pruned, test_images: int) -> dict[str, Any]:

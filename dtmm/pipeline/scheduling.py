@@ -17,7 +17,7 @@ from dtmm.network.ir import Conv2D, Network
 from dtmm.planning import Layout, Levels, Selection, formulate, layout
 from dtmm.planning.kernels import depthwise_scratches
 from dtmm.planning.levels import choices
-from dtmm.planning.loss_models import LOSS_MODELS, loss_model
+from dtmm.planning.loss_models import MEASURED, loss_model
 from dtmm.planning.nested import nested
 from dtmm.planning.schedule_cost import conv_scratch
 from dtmm.planning.sensitivity import Sensitivity
@@ -118,7 +118,7 @@ def _best_schedules(
 def measures_sensitivity(config: Config) -> bool:
     """Whether a run under these settings measures its own sensitivity."""
     settings = config.schedule
-    return LOSS_MODELS.get(settings.loss_model) is not None and settings.sensitivity is None
+    return settings.loss_model in MEASURED and settings.sensitivity is None
 
 
 def first_problem(

@@ -1,7 +1,7 @@
 """Estimators of the loss of every choice, equation (5) of docs/scheduler.md, by name.
 
 A loss model turns what is known of the units into `LossTables`, in nats. A new one is a function of
-(choices, importance) and a line in LOSS_MODELS, or named where it is used: MODULE:FUNCTION.
+(choices, importance) and a line in UNMEASURED, or named where it is used: MODULE:FUNCTION.
 """
 
 from __future__ import annotations
@@ -106,6 +106,30 @@ def joint(sensitivity: Sensitivity) -> LossModel:
     return tables
 
 
+FILTERLET_WEIGHT = 0.5
+"""Of a convolution's filterlets in `capacity`, beside a group's channels."""
+
+
+def capacity(options: Choices, importance: Importance) -> LossTables:
+    """Capacity lost: minus the logarithm of the share kept, of channels and, half, of filterlets.
+
+    Where most of the loss before fine-tuning comes back, what is left to train counts more than
+    what was lost (docs/pruning.md). Minimising the sum maximises the product of the shares kept:
+    every group may then spend about as much of a budget as any other, so costly layers keep less.
+    Units of a layer are ranked by `importance`, whose scores are not used here. No nats.
+    """
+    groups = {
+        name: -np.log(counts / counts[0]) if options.decided(name) else np.zeros(len(counts))
+        for name, counts in options.levels.items()
+    }
+    convs = {
+        name: -FILTERLET_WEIGHT
+        * np.log(choice.filterlets / choice.filterlets.max(axis=1, keepdims=True))
+        for name, choice in options.convs.items()
+    }
+    return LossTables(groups, convs)
+
+
 def _conv_losses(sensitivity: Sensitivity, options: Choices, name: str) -> Floats:
     """[nj, nk] by the share of filterlets that the filters of each level keep."""
     choice = options.convs[name]
@@ -159,15 +183,16 @@ def _factor(products: tuple[float, float] | Floats | None, otherwise: float) -> 
     return float(products[0] / products[1])
 
 
-LOSS_MODELS: Mapping[str, Callable[[Sensitivity], LossModel] | None] = {
-    "scores": None,
+UNMEASURED: Mapping[str, LossModel] = {"scores": sum_of_scores, "capacity": capacity}
+"""By name. `scores` is the plain sum of the importance scores: the paper's first-order Taylor,
+squared Taylor or Fisher by their criterion."""
+
+MEASURED: Mapping[str, Callable[[Sensitivity], LossModel]] = {
     "measured": measured,
     "calibrated": calibrated,
     "joint": joint,
 }
-"""By name: what makes the model of measured curves; None needs none. `scores` is the plain sum of
-the importance scores: the paper's first-order Taylor, squared Taylor or Fisher by their criterion.
-"""
+"""By name: what makes the model of measured curves."""
 
 
 def loss_model(name: str, sensitivity: Sensitivity | None = None) -> LossModel:
@@ -179,11 +204,11 @@ def loss_model(name: str, sensitivity: Sensitivity | None = None) -> LossModel:
     if ":" in name:
         own: LossModel = load_callable(name, "loss model")
         return own
-    if name not in LOSS_MODELS:
-        raise ConfigError(f"loss model {name!r} is unknown, expected {', '.join(LOSS_MODELS)}")
-    make = LOSS_MODELS[name]
-    if make is None:
-        return sum_of_scores
+    if name in UNMEASURED:
+        return UNMEASURED[name]
+    if name not in MEASURED:
+        known = ", ".join((*UNMEASURED, *MEASURED))
+        raise ConfigError(f"loss model {name!r} is unknown, expected {known}")
     if sensitivity is None:
         raise ConfigError(f"loss model {name!r} needs a measured sensitivity table (CSV)")
-    return make(sensitivity)
+    return MEASURED[name](sensitivity)

@@ -218,11 +218,12 @@ def test_metrics_are_what_the_help_says() -> None:
 
 
 def test_loss_models_are_settings_of_a_run(folder: Path) -> None:
-    from dtmm.planning.loss_models import LOSS_MODELS
+    from dtmm.planning.loss_models import MEASURED, UNMEASURED
     from dtmm.pruning.registry import CRITERIA
 
     assert set(FROM_SCORES) <= CRITERIA.keys()
-    assert set(LOSS_MODEL_NAMES) - set(FROM_SCORES) <= LOSS_MODELS.keys()
+    others = set(LOSS_MODEL_NAMES) - set(FROM_SCORES)
+    assert others == (UNMEASURED.keys() | MEASURED.keys()) - {"scores"}
     with pytest.raises(ConfigError, match=r"importance\.criterion=fisher has no meaning"):
         run("schedule", TINY, "--loss-model", "fisher")
 

@@ -12,9 +12,17 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 
+from dtmm.table import read_table
 from experiments import compare_methods, matched, methods
 from experiments.compare_methods import QUICK, Plan, main, missing, read_cells, summary
-from experiments.compare_methods_table import BEGIN, DOCUMENT, END, render
+from experiments.compare_methods_table import (
+    BEGIN,
+    BEGIN_SCHEDULES,
+    DOCUMENT,
+    END,
+    render,
+    render_schedules,
+)
 from experiments.compare_schedules import chosen
 from experiments.experiment import RESULTS, Job
 from experiments.matched import Comparison, Need, need, paired, right_bits
@@ -177,9 +185,15 @@ def test_a_tiny_run(toolchain: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "stem.conv 8/8 1.00" in what["kept"]
 
 
-def test_the_document_holds_the_committed_table() -> None:
-    between = DOCUMENT.read_text().split(BEGIN)[1].split(END)[0]
-    assert between.strip() == render(read_cells(RESULTS / "compare_methods.csv")[0]).strip()
+def test_the_document_holds_the_committed_tables() -> None:
+    cells, _ = read_cells(RESULTS / "compare_methods.csv")
+    schedules, _ = read_table(RESULTS / "compare_schedules.csv")
+    for begin, text in (
+        (BEGIN, render(cells)),
+        (BEGIN_SCHEDULES, render_schedules(schedules)),
+    ):
+        between = DOCUMENT.read_text().split(begin)[1].split(END)[0]
+        assert between.strip() == text.strip()
 
 
 def test_a_failing_cell_is_named_and_the_others_go_on(

@@ -9,7 +9,7 @@ import pytest
 
 from dtmm.errors import ConfigError, DataError, DtmmError
 from dtmm.planning.levels import Choices, ConvChoices
-from dtmm.planning.loss_models import LOSS_MODELS, loss_model
+from dtmm.planning.loss_models import MEASURED, loss_model
 from dtmm.planning.sensitivity import Curve, Sensitivity
 from dtmm.pruning.importance import Importance
 
@@ -54,6 +54,14 @@ def test_joint_losses_are_powers_of_the_curves(options: Choices) -> None:
     tables = loss_model("joint", _sensitivity())(options, IMPORTANCE)
     np.testing.assert_allclose(tables.groups["g"], np.array([0, 0.4, 0.9]) ** 0.7)
     expected = np.array([[0, 0.1, 0.3], [0, 0.1, 0.3], [0, 0, 0.3]]) ** 0.7
+    np.testing.assert_allclose(tables.convs["conv"], expected)
+
+
+def test_capacity_is_the_logarithm_of_what_is_left(options: Choices) -> None:
+    tables = loss_model("capacity")(options, IMPORTANCE)
+    assert tables.groups["image"].tolist() == [0]
+    np.testing.assert_allclose(tables.groups["g"], np.log([1, 2, 4]))
+    expected = np.log([[1, 4 / 3, 2], [1, 4 / 3, 2], [1, 1, 2]]) / 2
     np.testing.assert_allclose(tables.convs["conv"], expected)
 
 
@@ -121,12 +129,11 @@ def test_malformed_csv(tmp_path: Path, row: str, says: str) -> None:
 
 
 def test_refusals(options: Choices, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'hessian' is unknown, expected scores, measured"):
+    with pytest.raises(ConfigError, match="'hessian' is unknown, expected scores, capacity, "):
         loss_model("hessian")
-    for name, make in LOSS_MODELS.items():
-        if make is not None:
-            with pytest.raises(ConfigError, match="needs a measured sensitivity"):
-                loss_model(name)
+    for name in MEASURED:
+        with pytest.raises(ConfigError, match="needs a measured sensitivity"):
+            loss_model(name)
     with pytest.raises(DtmmError, match="no curve for channel group 'g'"):
         loss_model("measured", Sensitivity({}, {}, {}))(options, IMPORTANCE)
     wrong = Curve(5, np.array([1]), np.array([0.1]))
