@@ -167,8 +167,9 @@ class ScheduleConfig:
     """The solver, the relative gap it must prove, and its time limit (seconds).
 
     `loss_model`: "scores" sums the importance scores; "capacity" counts what is left; "measured",
-    "calibrated" and "joint" use measured losses of pruning one unit alone: those of the stage
-    `sensitivity`, or the CSV file that `sensitivity` names (`dtmm.planning.sensitivity`).
+    "calibrated", "joint" and "joint_capacity" use measured losses of pruning one unit alone: those
+    of the stage `sensitivity`, or the CSV file that `sensitivity` names
+    (`dtmm.planning.sensitivity`).
 
     `pool`: so many best schedules are candidates, any two decided differently in `pool_differ`
     groups and layers, none slower than the best by more than `pool_slack`; the one whose loss is

@@ -44,7 +44,6 @@ LABELS = {
     "stripe": "stripe-wise",
     "unstructured": "unstructured",
     "dtmm_paper": "DTMM, paper's estimate",
-    "dtmm_capacity": "DTMM, capacity",
     "dtmm": "DTMM",
     "dtmm_fast": "DTMM, fast",
 }

@@ -87,8 +87,7 @@ METHODS: Mapping[str, Scheduled | str] = {
     "stripe": "filterlets",
     "unstructured": "unstructured",
     "dtmm_paper": Scheduled("taylor"),
-    "dtmm_capacity": Scheduled("taylor_squared", loss="capacity"),
-    "dtmm": Scheduled("taylor_squared", loss="joint"),
+    "dtmm": Scheduled("taylor_squared", loss="joint_capacity"),
     "dtmm_fast": Scheduled("taylor_squared", loss="joint", slack=FAST),
 }
 """By name: a scheduled method, or the pruning mode of the name."""

@@ -24,7 +24,9 @@ from dtmm.scheduler import METRICS, Problem, Schedule, all_solvers
 
 CAPABILITIES = ("coincident", "concat", "kernel_code", "per_unit", "pool")
 FROM_SCORES = ("taylor", "taylor_squared", "fisher")
-LOSS_MODEL_NAMES = (*FROM_SCORES, "capacity", "measured", "calibrated", "joint")
+LOSS_MODEL_NAMES = (
+    *FROM_SCORES, "capacity", "measured", "calibrated", "joint", "joint_capacity"
+)  # fmt: skip
 
 
 # --- solvers ---------------------------------------------------------------------------------

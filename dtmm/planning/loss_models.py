@@ -130,6 +130,30 @@ def capacity(options: Choices, importance: Importance) -> LossTables:
     return LossTables(groups, convs)
 
 
+CAPACITY_SHARE = 0.35
+"""Of `capacity` in `joint_capacity`: both then weigh about as much, whatever the budget."""
+
+
+def joint_capacity(sensitivity: Sensitivity) -> LossModel:
+    """`joint` plus 0.35 times `capacity`: what is lost before fine-tuning, and what can come back.
+
+    The scale is of its own, as that of `joint` is.
+    """
+    lost = joint(sensitivity)
+
+    def tables(options: Choices, importance: Importance) -> LossTables:
+        before, left = lost(options, importance), capacity(options, importance)
+        return LossTables(
+            {
+                name: loss + CAPACITY_SHARE * left.groups[name]
+                for name, loss in before.groups.items()
+            },
+            {name: loss + CAPACITY_SHARE * left.convs[name] for name, loss in before.convs.items()},
+        )
+
+    return tables
+
+
 def _conv_losses(sensitivity: Sensitivity, options: Choices, name: str) -> Floats:
     """[nj, nk] by the share of filterlets that the filters of each level keep."""
     choice = options.convs[name]
@@ -191,6 +215,7 @@ MEASURED: Mapping[str, Callable[[Sensitivity], LossModel]] = {
     "measured": measured,
     "calibrated": calibrated,
     "joint": joint,
+    "joint_capacity": joint_capacity,
 }
 """By name: what makes the model of measured curves."""
 

@@ -65,6 +65,13 @@ def test_capacity_is_the_logarithm_of_what_is_left(options: Choices) -> None:
     np.testing.assert_allclose(tables.convs["conv"], expected)
 
 
+def test_joint_capacity_is_the_weighted_sum(options: Choices) -> None:
+    tables = loss_model("joint_capacity", _sensitivity())(options, IMPORTANCE)
+    group = np.array([0, 0.4, 0.9]) ** 0.7 + 0.35 * np.log([1, 2, 4])
+    np.testing.assert_allclose(tables.groups["g"], group)
+    assert tables.convs["conv"][0, 2] == pytest.approx(0.3**0.7 + 0.35 * np.log(2) / 2)
+
+
 def test_noise_is_removed_from_curves() -> None:
     curve = Curve(10, np.array([2, 4, 6, 8]), np.array([0.5, 0.1, 0.2, -0.05]))
     found = curve.at("x", np.array([0.2, 0.4, 0.6, 0.8, 0.9, 1.0]))
