@@ -50,6 +50,7 @@ NAMES = (
     "overheads",
     "transfer",
     "compare_methods",
+    "detection",
     "overall",
 )
 """Every experiment, by the name of its module. A new one is a script and a line here."""
