@@ -35,7 +35,6 @@ from dtmm.config import FinetuneConfig
 from dtmm.data import Dataset, DetectionDataset, load_detection
 from dtmm.detection.average_precision import mean_average_precision
 from dtmm.detection.grid import detect
-from dtmm.device.provenance import git_commit
 from dtmm.errors import InfeasibleError
 from dtmm.latency.cost_models import analytic_model, tabulate
 from dtmm.models import build_model, load_checkpoint, shipped_checkpoint
@@ -53,7 +52,14 @@ from dtmm.training.tasks import outputs_of
 from experiments import methods
 from experiments.compare_methods import LABELS, OURS
 from experiments.deployed import deploy
-from experiments.experiment import Experiment, Job, run_script, save_figure
+from experiments.experiment import (
+    Experiment,
+    Job,
+    commit,
+    row_provenance,
+    run_script,
+    save_figure,
+)
 from experiments.matched import DENSE
 
 NAME = "detection"
@@ -167,12 +173,13 @@ def cell(
         flash: budget in bytes. code: the dense network's bytes of code.
     """
     dataset = subject.dataset
-    pruned = Pruned(subject.network)
+    pruned, schedule = Pruned(subject.network), None
     if method != DENSE:
         try:
-            pruned = methods.prune(subject.task, method, flash, code, seed, tuning)
+            pruned, schedule = methods.prune(subject.task, method, flash, code, seed, tuning)
         except InfeasibleError as error:
-            return {"status": "infeasible", "reason": str(error)}
+            why = {"status": "infeasible", "reason": str(error)}
+            return {**why, **row_provenance(seed, dataset.hash)}
         settings = FinetuneConfig(**tuning, seed=seed)
         masks = {**filterlet_masks(pruned.network), **pruned.masks}
         tuned = finetune(pruned.network, dataset, settings, masks=masks)
@@ -189,6 +196,7 @@ def cell(
         "float_map": exact.coco,
         "images": test_images,
         **deployed.row(),
+        **row_provenance(seed, dataset.hash, schedule, deployed.measured.provenance),
     }
 
 
@@ -268,7 +276,7 @@ def draw_all(folder: Path) -> None:
     Raises:
         DataError: the CSV is missing or malformed.
     """
-    text = ("task", "model", "method", "status", "kernels", "reason")
+    text = ("task", "model", "method", "status", "kernels", "reason", "commit", "dataset_sha256")
     table, _ = read_table(folder / f"{NAME}.csv", text=text)
     save_figure(draw(table), folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
@@ -280,7 +288,7 @@ def run(job: Job) -> None:
     subject = load_subject(plan, job.folder / f"{NAME}_work" if job.quick else WORK)
     about = {
         "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
+        "commit": commit(),
         "dtmm": dtmm.__version__,
         "network": f"{MODEL} on {DATA}",
         "dataset_sha256": subject.dataset.hash,
