@@ -36,7 +36,8 @@ from dtmm.data import Dataset, DetectionDataset, load_detection
 from dtmm.detection.average_precision import mean_average_precision
 from dtmm.detection.grid import detect
 from dtmm.errors import InfeasibleError
-from dtmm.latency.cost_models import analytic_model, tabulate
+from dtmm.latency.cost_models import make_cost_model, tabulate
+from dtmm.latency.measure import measure_points
 from dtmm.models import build_model, load_checkpoint, shipped_checkpoint
 from dtmm.network.fold import fold
 from dtmm.network.ir import Network
@@ -76,7 +77,8 @@ class Plan:
     Attributes:
         shares: of the dense network's flash. tuning: see `experiments.methods.cell`.
         test_images: the first so many test scenes. train_images: the first so many; None: all.
-        cost_model: of the layers that the scheduler chooses from: "measured" or "analytic".
+        cost_model: of the layers that the scheduler chooses from (docs/latency.md); what a cell
+            takes is always measured.
     """
 
     methods: tuple[str, ...]
@@ -85,7 +87,7 @@ class Plan:
     test_images: int
     seeds: tuple[int, ...] = (0,)
     train_images: int | None = None
-    cost_model: str = "measured"
+    cost_model: str = "fitted"
 
     def cells(self) -> Iterator[dict[str, Any]]:
         """Dense first, then every method of a size before the next size."""
@@ -145,13 +147,20 @@ def load_subject(plan: Plan, work: Path) -> Subject:
     module = build_model(MODEL, dataset)
     load_checkpoint(shipped_checkpoint(MODEL, DATA), module)
     subject = Subject(dataset, capture(module, dataset, MODEL), work, plan)
-    if plan.cost_model == "analytic":
-        folded = fold(subject.network)
-        points = required_points(folded, layout(folded), methods.LEVELS)
-        work.mkdir(parents=True, exist_ok=True)
-        table = tabulate("analytic", analytic_model(), points)
-        table.save(work / f"{MODEL}_{DATA}_latency.csv")
+    make_table(subject, plan.cost_model)
     return subject
+
+
+def make_table(subject: Subject, cost_model: str) -> None:
+    """The latency table that `experiments.methods` looks for, if it is not there."""
+    path = subject.work / f"{MODEL}_{DATA}_latency.csv"
+    if path.is_file():
+        return
+    subject.work.mkdir(parents=True, exist_ok=True)
+    folded = fold(subject.network)
+    points = required_points(folded, layout(folded), methods.LEVELS)
+    measuring = functools.partial(measure_points, store=path.with_suffix(".jsonl"))
+    tabulate(cost_model, make_cost_model(cost_model, points, measuring), points).save(path)
 
 
 def cell(
