@@ -98,7 +98,7 @@ class Plan:
 
 TUNING = {"batch": 64, "distill": 0.0, "optimizer": "adamw", "lr": 0.002}
 FULL = Plan(
-    methods=(OURS, "chip_scheduled", "chip", "patdnn", "stripe"),
+    methods=(OURS, "chip_scheduled", "patdnn", "stripe", "chip"),
     shares=(0.4, 0.2),
     tuning={**TUNING, "epochs": 2, "images_per_epoch": 6144},
     test_images=1000,
