@@ -74,9 +74,9 @@ def measure_sensitivity(
             network, importance or image choice in it are not used.
         progress: called with (units done, units in all).
     """
-    units = sensitivity_units(network, levels, config.points)
+    task, units = task_of(dataset), sensitivity_units(network, levels, config.points)
     batches = list(training_batches(dataset, config.images, config.batch, config.seed))
-    meter = _Meter(network, importance, units, batches, task_of(dataset).loss)
+    meter = _Meter(network, importance, units, batches, task.loss)
     of = _identity(fingerprint(network), fingerprint(importance), dataset.hash, config)
     points = [{"of": of, "kind": u.kind, "name": u.name, "kept": u.kept.tolist()} for u in units]
     found = run_sweep(meter.measure, points, store, InProcessExecutor(), progress)
@@ -92,7 +92,7 @@ def measure_sensitivity(
         "batch": str(config.batch),
         "seed": str(config.seed),
         "batch_norm": "statistics of each batch of the images judged",
-        "unit": "loss: increase of the mean cross-entropy over the dense network's, nats",
+        "unit": f"loss: increase of the mean {task.loss_name} over the dense network's, nats",
     }
     return Sensitivity(curves["group"], curves["conv"], about)
 

@@ -59,6 +59,7 @@ class Task:
 
     name: str
     loss: TargetLoss
+    loss_name: str
     score: Callable[[nn.Module, Samples], float]
     measure: str
     distils: bool
@@ -103,8 +104,12 @@ def outputs_of(module: nn.Module, dataset: Samples, images: Images) -> Targets:
 
 
 TASKS: Mapping[str, Task] = {
-    "classification": Task("classification", cross_entropy, _accuracy, "accuracy", distils=True),
-    "detection": Task("detection", detection_loss, _map50, "map50", distils=False),
+    "classification": Task(
+        "classification", cross_entropy, "cross-entropy", _accuracy, "accuracy", distils=True
+    ),
+    "detection": Task(
+        "detection", detection_loss, "detection loss", _map50, "map50", distils=False
+    ),
 }
 
 
