@@ -189,7 +189,8 @@ def train(out: Path | None, as_json: bool, config: Path | None, overrides: tuple
     if as_json:
         click.echo(json.dumps(result, indent=1))
     else:
-        click.echo(f"{result['checkpoint']}: {100 * result['accuracy']:.2f} % test accuracy")
+        share = f"{100 * result['accuracy']:.2f} % test {result['measure']}"
+        click.echo(f"{result['checkpoint']}: {share}")
 
 
 @cli.command()

@@ -94,7 +94,8 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
     }
     save_checkpoint(out, module, metadata)
     saved.unlink(missing_ok=True)
-    return {"checkpoint": str(out), "accuracy": log[-1].accuracy, "seconds": log[-1].seconds}
+    last = {"accuracy": log[-1].accuracy, "measure": measure, "seconds": log[-1].seconds}
+    return {"checkpoint": str(out), **last}
 
 
 def _as_csv(log: Sequence[Epoch]) -> str:
