@@ -272,8 +272,8 @@ CLAIMS: Sequence[Claim] = (
     Claim("filterlets keep more than filters at low index", UNKNOWN, "pruning_units.csv", _units,
           "same share of every layer, scores of single weights; the scheduler is out of it"),
     Claim("detection: tiny YOLO on FDDB", UNKNOWN, "detection.csv", _detection,
-          "composed scenes of Fashion-MNIST items, a scaled-down network, one seed, little training "
-          "and tuning; FDDB itself is not at hand here"),
+          "composed scenes of Fashion-MNIST items, a scaled-down network, one seed, short "
+          "training and tuning; FDDB itself is not at hand here"),
     Claim("the authors' published networks", UNKNOWN, "transfer.csv", _transfer,
           "packed without loss; their figures are of their kernel at -O3 on the same model"),
 )  # fmt: skip
