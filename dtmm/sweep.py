@@ -85,6 +85,18 @@ def run_sweep(
         return [results.values[key] for key in keys]
 
 
+def stored_results(
+    function: Callable[..., Json], points: Sequence[Point], store: str | os.PathLike[str]
+) -> list[Json | None]:
+    """What the store has of `points`, in their order, None where it has nothing yet.
+
+    Raises:
+        SweepError: the store is damaged, in use or another function's.
+    """
+    with ResultsStore(store, _name(function)) as results:
+        return [results.values.get(_key(point)) for point in points]
+
+
 class InProcessExecutor(Executor):
     """Evaluates at once in the calling thread: no pickling, plain tracebacks."""
 

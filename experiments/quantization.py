@@ -20,9 +20,9 @@ takes one to four minutes of a core.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from dtmm.planning.levels import Levels, choices
 from dtmm.pruning.l2 import l2
 from dtmm.pruning.removal import remove
 from dtmm.quantization import quantize_input
-from dtmm.sweep import InProcessExecutor, run_sweep
+from dtmm.sweep import InProcessExecutor, run_sweep, stored_results
 from dtmm.table import read_table, to_latex, write_table
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
@@ -179,6 +179,15 @@ class Bench:
             artifact.save(tuned, self._pruned)
         return artifact.load(self._pruned, Network)
 
+    def point(self, cell: Mapping[str, str]) -> dict[str, Any]:
+        """Everything that a cell's result depends on."""
+        return {
+            **{key: cell[key] for key in ("variant", "setting")},
+            "of": self.made_by,
+            "settings": dict(self.plan.settings[cell["setting"]]),
+            "images": len(self.labels(cell["setting"])),
+        }
+
     @cache  # noqa: B019  (a bench lives as long as the run)
     def float_right(self, variant: str, count: int) -> Bools:
         """Per test image, the first `count`, whether the float network is right."""
@@ -223,38 +232,37 @@ def drop(before: Bools, after: Bools) -> dict[str, float]:
 def run(job: Job) -> None:
     """Measure what is missing; both tables are rewritten after each cell."""
     plan = QUICK if job.quick else FULL
-    store = job.folder if job.quick else QUICK_RESULTS
-    about: dict[str, str] = {}
-    rows: list[dict[str, Any]] = []
-    benches: dict[tuple[str, str], Bench] = {}
-    for cell in plan.cells():
-        model, data = subject = cell["model"], cell["data"]
-        if subject not in benches:
-            benches[subject] = Bench(plan, model, data, store)
-            about[f"{model} on {data}"] = benches[subject].about
-        rows.append({**cell, **_cell(benches[subject], cell, store / f"{NAME}.jsonl")})
-        _write(job.folder, rows, plan, about)
-        click.echo(f"{' '.join(cell.values())}: {rows[-1]['drop']:+.2f} points lost", err=True)
+    folder = job.folder if job.quick else QUICK_RESULTS
+    store = folder / f"{NAME}.jsonl"
+    benches = {network: Bench(plan, *network, folder) for network in plan.networks}
+    about = {f"{model} on {data}": bench.about for (model, data), bench in benches.items()}
+    cells = list(plan.cells())
+    points = [benches[cell["model"], cell["data"]].point(cell) for cell in cells]
+    found = stored_results(measured, points, store)
+    for n, cell in enumerate(cells):
+        if found[n] is None:
+            function = partial(measured, bench=benches[cell["model"], cell["data"]])
+            [row] = run_sweep(function, [points[n]], store, InProcessExecutor())
+            click.echo(f"{' '.join(cell.values())}: {row['drop']:+.2f} points lost", err=True)
+            found[n] = row
+        _write(job.folder, cells, found, plan, about)
 
 
-def _cell(bench: Bench, cell: dict[str, str], store: Path) -> dict[str, Any]:
-    """Kept in `store`, under everything that it depends on."""
-    point = {
-        **{key: cell[key] for key in ("variant", "setting")},
-        "of": bench.made_by,
-        "settings": dict(bench.plan.settings[cell["setting"]]),
-        "images": len(bench.labels(cell["setting"])),
-    }
-
-    def measured(variant: str, setting: str, **_: Any) -> dict[str, Any]:
-        return bench.measure(variant, setting)
-
-    found: dict[str, Any] = run_sweep(measured, [point], store, InProcessExecutor())[0]
-    return found
+def measured(variant: str, setting: str, bench: Bench, **_: Any) -> dict[str, Any]:
+    """A cell's row, for the results store."""
+    return bench.measure(variant, setting)
 
 
-def _write(folder: Path, rows: list[dict[str, Any]], plan: Plan, networks: dict[str, str]) -> None:
-    missing = [" ".join(cell.values()) for cell in list(plan.cells())[len(rows) :]]
+def _write(
+    folder: Path,
+    cells: Sequence[dict[str, str]],
+    found: Sequence[dict[str, Any] | None],
+    plan: Plan,
+    networks: dict[str, str],
+) -> None:
+    pairs = list(zip(cells, found, strict=True))
+    missing = [" ".join(cell.values()) for cell, row in pairs if row is None]
+    rows = [{**cell, **row} for cell, row in pairs if row is not None]
     about = {
         "experiment": f"experiments.{NAME}",
         "commit": commit(),

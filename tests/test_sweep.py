@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtmm.sweep import InProcessExecutor, ResultsStore, SweepError, run_sweep
+from dtmm.sweep import InProcessExecutor, ResultsStore, SweepError, run_sweep, stored_results
 
 POINTS = [{"x": x, "folder": ""} for x in range(6)]
 
@@ -182,6 +182,17 @@ def test_a_sweep_without_hope_ends_early(first: int, tried: int, tmp_path: Path)
 def test_a_dead_worker_is_told(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="a worker process died"):
         run_sweep(dies, [{"x": 1}], tmp_path / "store")
+
+
+def test_what_is_stored_is_known_without_evaluating(tmp_path: Path) -> None:
+    store, todo = tmp_path / "r.jsonl", points(tmp_path)
+    assert stored_results(square, todo, store) == [None] * len(todo)
+    run_sweep(square, todo[1:3], store, InProcessExecutor())
+    before = evaluated(tmp_path)
+    assert stored_results(square, todo[:3], store) == [None, {"square": 1}, {"square": 4}]
+    assert evaluated(tmp_path) == before
+    with pytest.raises(SweepError, match="not"):
+        stored_results(slow_square, todo, store)
 
 
 def test_a_store_belongs_to_one_function_and_one_process(tmp_path: Path) -> None:

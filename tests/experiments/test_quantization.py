@@ -9,8 +9,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from dtmm.sweep import ResultsStore
 from dtmm.table import read_table
 from experiments import quantization
+from experiments.experiment import Job
 from experiments.quantization import FULL, KEYS, QUICK, VARIANTS, drop, main
 
 
@@ -71,3 +73,26 @@ def test_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert CliRunner().invoke(main, ["--quick", "--out", str(tmp_path)]).exit_code == 0
     again, _ = read_table(tmp_path / "quantization.csv")
     assert again.equals(table)
+
+
+def test_what_a_store_has_stands_in_the_table_though_cells_before_it_lack(tmp_path: Path) -> None:
+    """Killed in its second cell, and given the last one's result: the table has both, in order."""
+    store = tmp_path / "quantization.jsonl"
+    cells = list(QUICK.cells())
+    bench = quantization.Bench(QUICK, *QUICK.networks[0], tmp_path)
+    row = {"drop": 0.5, "images": 100, "tensors": [{"tensor": "x", "sqnr_db": 30.0}]}
+    with ResultsStore(store, "experiments.quantization.measured") as results:
+        results.add(bench.point(cells[-1]), row)
+
+    def killed(self: quantization.Bench, variant: str, setting: str) -> dict[str, object]:
+        if (variant, setting) == (cells[1]["variant"], cells[1]["setting"]):
+            raise KeyboardInterrupt
+        return {**row, "drop": 0.25}
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(quantization.Bench, "measure", killed)
+        quantization.run(Job(tmp_path, quick=True))
+    table, about = read_table(tmp_path / "quantization.csv")
+    assert table["drop"].to_list() == [0.25, 0.5]
+    assert table["setting"].to_list() == [cells[0]["setting"], cells[-1]["setting"]]
+    assert about["missing"].count(";") == len(cells) - 3
