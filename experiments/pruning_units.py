@@ -182,7 +182,7 @@ def draw(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, count)
     styles = list(matplotlib.rcParams["axes.prop_cycle"])
     styles.append({"color": "seagreen", "linestyle": (0, (6, 2)), "marker": "P"})
-    by_unit = dict(zip(dict.fromkeys(rows["unit"]), styles, strict=False))
+    by_unit = dict(zip(dict.fromkeys(table["unit"]), styles, strict=False))
     for unit, style in by_unit.items():
         part = rows[rows["unit"] == unit]
         for axes, column in zip(panels, ("importance_kept", "accuracy"), strict=False):
