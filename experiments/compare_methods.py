@@ -82,7 +82,7 @@ FULL = Plan(
     ),
     shares=(0.1, 0.3, 0.5),
     seeds=(0, 1, 2),
-    tuning={"epochs": 2, "images_per_epoch": 15_000, "batch": 128, "distill": 0.0},
+    tuning={"epochs": 2, "images_per_epoch": 15_000, "batch": 128, "lr": 0.02, "distill": 0.0},
     test_images=5000,
 )
 QUICK = Plan(

@@ -22,7 +22,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 import matplotlib
@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 import dtmm
 from dtmm.artifact import fingerprint, write_atomic
 from dtmm.config import FinetuneConfig
-from dtmm.data import Dataset, DetectionDataset, load_detection
+from dtmm.data import DetectionDataset, load_detection
 from dtmm.detection.average_precision import mean_average_precision
 from dtmm.detection.grid import detect
 from dtmm.errors import InfeasibleError
@@ -124,9 +124,8 @@ class Subject:
 
     @functools.cached_property
     def task(self) -> methods.Task:
-        """For `experiments.methods.prune`, which knows datasets only as what is trained on."""
-        dataset = cast(Dataset, self.dataset)
-        return methods.Task(DATA, MODEL, self.work, dataset, self.network)
+        """For `experiments.methods.prune`."""
+        return methods.Task(DATA, MODEL, self.work, self.dataset, self.network)
 
 
 def load_subject(plan: Plan, work: Path) -> Subject:

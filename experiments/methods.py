@@ -20,9 +20,8 @@ import numpy as np
 
 from dtmm.config import FinetuneConfig, ImportanceConfig, PruneConfig, SensitivityConfig
 from dtmm.config_values import Count
-from dtmm.data import Dataset, load_dataset
-from dtmm.deploy import HostModel, plan, run_on_device
-from dtmm.errors import InfeasibleError, MeasurementError
+from dtmm.data import Samples, load_dataset
+from dtmm.errors import InfeasibleError
 from dtmm.latency.code_size import measure_code_size
 from dtmm.latency.measure import measure_points
 from dtmm.latency.table import LatencyTable
@@ -41,22 +40,17 @@ from dtmm.pruning.modes.chip import BATCH, BATCHES
 from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
 from dtmm.pruning.sensitivity_measure import measure_sensitivity
-from dtmm.quantization import quantize, quantize_input
-from dtmm.quantization import run as run_reference
 from dtmm.scheduler import Budgets, Objective, Problem, Schedule, solve
 from dtmm.scheduler.pool import pool
-from dtmm.training.calibrate import activation_ranges
 from dtmm.training.finetune import finetune
 from dtmm.training.masks import filterlet_masks
+from experiments.deployed import deploy
 from experiments.experiment import row_provenance
 
 LEVELS = Levels(channels=8, filterlets=8)
 FILTERS_ONLY = dataclasses.replace(LEVELS, filterlets=1)
-CALIBRATION_IMAGES = 512
 JUDGED_IMAGES = 1024
 """Training images on which schedules are compared before fine-tuning."""
-COMPARED_IMAGES = 2
-"""Test images whose output bytes on the device are compared with the integer reference's."""
 STACK = 1024
 LEAST, FAST = 1.001, 1.3
 """Latency is minimised among schedules within so many times the least estimated loss."""
@@ -100,7 +94,7 @@ class Task:
     name: str
     model: str
     work: Path
-    dataset: Dataset
+    dataset: Samples
     network: Network
 
     @functools.cached_property
@@ -255,32 +249,12 @@ def measure(task: Task, pruned: Pruned, test_images: int) -> dict[str, Any]:
     Raises:
         MeasurementError: an output byte differs between device, host and integer reference.
     """
-    dataset = task.dataset
-    folded = fold(pruned.network)
-    rng = np.random.default_rng(0)
-    few = min(CALIBRATION_IMAGES, len(dataset.train_images))
-    chosen = rng.choice(len(dataset.train_images), few, replace=False)
-    ranges = activation_ranges(folded, dataset.to_input(dataset.train_images[chosen]))
-    deployment = plan(quantize(folded, ranges), layout(folded), pruned.kernels)
-    inputs = quantize_input(deployment.network, dataset.to_input(dataset.test_images[:test_images]))
-    some = inputs[:COMPARED_IMAGES]
-    measured = run_on_device(deployment, some, counted_images=1)
-    outputs = HostModel(deployment).run(inputs)
-    expected = run_reference(deployment.network, some)
-    for ours in (measured.outputs, outputs[: len(some)]):
-        if not np.array_equal(ours.reshape(expected.shape), expected):
-            raise MeasurementError(f"{task.model}: device, host and reference compute differently")
-    logits = outputs.reshape(len(outputs), -1)
-    right = logits.argmax(axis=1) == dataset.test_labels[: len(outputs)]
+    deployed = deploy(task.model, pruned, task.dataset, test_images)
+    logits = deployed.outputs.reshape(len(deployed.outputs), -1)
+    right = logits.argmax(axis=1) == task.dataset.test_targets[: len(logits)]
     return {
         "accuracy": float(right.mean()),
         "images": len(right),
-        "flash": sum(measured.flash.values()),
-        "sram": sum(measured.sram.values()),
-        "cycles": measured.cycles,
-        "instructions": measured.instructions,
-        **{f"flash_{part}": size for part, size in measured.flash.items()},
-        "kernels": " ".join(sorted(set(deployment.kernels.values()))),
+        **deployed.row(),
         "right": b64encode(np.packbits(right).tobytes()).decode(),
-        "provenance": {key: str(value) for key, value in measured.provenance.items()},
     }

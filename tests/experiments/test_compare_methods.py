@@ -12,6 +12,7 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 
+from dtmm.errors import MeasurementError
 from dtmm.table import read_table
 from experiments import compare_methods, matched, methods
 from experiments.compare_methods import QUICK, Plan, main, missing, read_cells, summary
@@ -201,7 +202,7 @@ def test_a_failing_cell_is_named_and_the_others_go_on(
 ) -> None:
     def fake(method: str, **_: object) -> dict:
         if method == "chip":
-            raise methods.MeasurementError("the device is on fire")
+            raise MeasurementError("the device is on fire")
         made = row(method, 1, 100, right(10))
         return {key: made[key] for key in made if key not in compare_methods.KEYS} | {
             "flash_code": 1
