@@ -158,7 +158,8 @@ class Cells:
 
 def read_cells(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     """The table of cells and its provenance."""
-    return read_table(path, text=("task", "model", "method", "right", "status", "kernels"))
+    text = ("task", "model", "method", "right", "status", "kernels", "commit", "dataset_sha256")
+    return read_table(path, text=text)
 
 
 def missing(plan: Plan, cells: pd.DataFrame) -> list[str]:

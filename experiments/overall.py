@@ -1,10 +1,11 @@
 """The paper's main comparison: model size, latency, peak SRAM and accuracy of every method.
 
-Read off the measured cells of experiments.compare_methods: means over seeds, the spread (a standard
-deviation) of the accuracy, and whether a method's accuracy differs from DTMM's at the same size by
-more than both spreads. Networks, datasets and methods of the paper that have no cell stand in the
-table as not measured. `overall_averages.csv` has DTMM against CHIP and PatDNN at matched accuracy,
-beside the paper's averages.
+Read off the measured cells of experiments.compare_methods and, for tiny YOLO, of
+experiments.detection, where accuracy stands for the mean average precision at an overlap of 0.5:
+means over seeds, the spread (a standard deviation) of the accuracy, and whether a method's accuracy
+differs from DTMM's at the same size by more than both spreads. Networks, datasets and methods of
+the paper that have no cell stand in the table as not measured. `overall_averages.csv` has DTMM
+against CHIP and PatDNN at matched accuracy, beside the paper's averages.
 
     python -m experiments.overall [--quick] [--figures-only] [--out FOLDER]
 """
@@ -23,15 +24,16 @@ import dtmm
 from dtmm.artifact import write_atomic
 from dtmm.device.provenance import git_commit
 from dtmm.table import read_table, to_latex, write_table
-from experiments import compare_methods
+from experiments import compare_methods, detection
 from experiments.compare_methods import FULL, LABELS, OURS, read_cells
 from experiments.experiment import RESULTS, Experiment, Job, save_figure
 from experiments.matched import DENSE, PAPER
 
 NAME = "overall"
 AVERAGES = f"{NAME}_averages"
-MODELS = ("vgg11", "resnet12", "squeezenet", "tiny_yolo")
+MODELS = ("vgg11", "resnet12", "squeezenet")
 TASKS = ("fashion_mnist", "fashion_scenes", "cifar10", "gtsrb", "visual_wake_words")
+DETECTION = ("fashion_boxes", "fddb")
 METHODS = (DENSE, "chip", "patdnn", "stripe", OURS)
 NAMES = {DENSE: "dense int8", **LABELS}
 MEASURED, MISSING = "measured", "not measured"
@@ -60,7 +62,10 @@ def overall(cells: pd.DataFrame) -> pd.DataFrame:
     have = set(zip(table["task"], table["model"], table["method"], strict=True))
     missing = [
         {"task": task, "model": model, "method": method, "status": MISSING, "seeds": 0}
-        for task, model, method in itertools.product(TASKS, MODELS, METHODS)
+        for task, model, method in (
+            *itertools.product(TASKS, MODELS, METHODS),
+            *itertools.product(DETECTION, (detection.MODEL,), METHODS),
+        )
         if (task, model, method) not in have
     ]
     return pd.concat([table, pd.DataFrame(missing)], ignore_index=True)
@@ -114,7 +119,8 @@ def draw(table: pd.DataFrame) -> Figure:
             else:
                 axes.barh(labels, rows[metric] / scale, color=shades, edgecolor="black",
                           linewidth=0.4)  # fmt: skip
-            axes.set_xlabel(label)
+            detects = model == detection.MODEL and metric == "accuracy"
+            axes.set_xlabel("mAP at 0.5 (%)" if detects else label)
         row_of_axes[0].invert_yaxis()
         row_of_axes[0].set_title(f"{model} on {task}", loc="left")
     return figure
@@ -158,14 +164,17 @@ def draw_all(folder: Path) -> None:
 def run(job: Job) -> None:
     """Summarise the committed cells; nothing is measured."""
     cells, about = read_cells(RESULTS / f"{compare_methods.NAME}.csv")
+    detectors, _ = read_cells(RESULTS / f"{detection.NAME}.csv")
+    every = pd.concat([cells, detectors.assign(accuracy=detectors["map50"])], ignore_index=True)
     own = {
         **about,
         "experiment": f"experiments.{NAME}, of experiments.{compare_methods.NAME}",
         "commit": about.get("commit", git_commit(Path(__file__).parent) or "unknown"),
         "dtmm": dtmm.__version__,
-        "unit": "flash, sram bytes; accuracy a share; share: of the dense network's flash",
+        "unit": "flash, sram bytes; accuracy a share (of detectors: mAP at 0.5); share: of the "
+        "dense network's flash",
     }
-    write_table(job.folder / f"{NAME}.csv", overall(cells), own)
+    write_table(job.folder / f"{NAME}.csv", overall(every), own)
     write_table(job.folder / f"{AVERAGES}.csv", averages(cells), {**own, "unit": "percent"})
 
 
