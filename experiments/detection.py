@@ -6,6 +6,9 @@ quantized, and measured from one ELF on the simulated Cortex-M55. Reported is th
 precision of the int8 outputs on test scenes, at an overlap of 0.5 and over COCO's thresholds, and
 that of the float network before quantization.
 
+PatDNN and stripe-wise train by SGD before they prune (`dtmm.pruning.modes.training`), which suits
+this loss badly: their rows show these modes as they are, not what they could be.
+
     python -m experiments.detection [--quick] [--figures-only] [--out FOLDER]
 
 A cell stands in the table when it is finished; a stopped run goes on where it was. The checkpoint
