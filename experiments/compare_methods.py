@@ -25,12 +25,11 @@ from matplotlib.figure import Figure
 
 import dtmm
 from dtmm.artifact import write_atomic
-from dtmm.device.provenance import git_commit
 from dtmm.errors import DtmmError
 from dtmm.sweep import InProcessExecutor, run_sweep
 from dtmm.table import read_table, to_latex, write_table
 from experiments import methods
-from experiments.experiment import QUICK_RESULTS, RESULTS, Experiment, Job, save_figure
+from experiments.experiment import QUICK_RESULTS, RESULTS, Experiment, Job, commit, save_figure
 from experiments.matched import DENSE, PAPER, Comparison, paired
 
 NAME = "compare_methods"
@@ -146,7 +145,7 @@ class Cells:
             provenance = provenance or before
         about = {
             "experiment": f"experiments.{NAME}",
-            "commit": git_commit(Path(__file__).parent) or "unknown",
+            "commit": commit(),
             "dtmm": dtmm.__version__,
             "tuning": ", ".join(f"{key} {value}" for key, value in self.plan.tuning.items()),
             "test_images": f"the first {self.plan.test_images}",

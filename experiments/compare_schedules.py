@@ -17,7 +17,6 @@ import click
 import pandas as pd
 
 import dtmm
-from dtmm.device.provenance import git_commit
 from dtmm.errors import DtmmError
 from dtmm.pipeline.reranking import rerank
 from dtmm.planning import select
@@ -26,7 +25,7 @@ from dtmm.pruning.removal import remove
 from dtmm.table import write_table
 from experiments import methods
 from experiments.compare_methods import FULL, WORK, read_cells
-from experiments.experiment import RESULTS
+from experiments.experiment import RESULTS, commit
 from experiments.matched import DENSE
 from experiments.methods import METHODS, Scheduled, Task
 
@@ -80,7 +79,7 @@ def main(shares: tuple[float, ...], work: Path) -> None:
         raise click.ClickException(str(error)) from None
     about = {
         "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
+        "commit": commit(),
         "dtmm": dtmm.__version__,
         "images": methods.JUDGED_IMAGES,
         "unit": "cycles as the table predicts; bytes; mean cross-entropy on training images, nats; "

@@ -52,7 +52,7 @@ FILTERS_ONLY = dataclasses.replace(LEVELS, filterlets=1)
 JUDGED_IMAGES = 1024
 """Training images on which schedules are compared before fine-tuning."""
 STACK = 1024
-LEAST, FAST = 1.001, 1.3
+TIGHT, LOOSE = 1.001, 1.3
 """Latency is minimised among schedules within so many times the least estimated loss."""
 POOL, DIFFER = 6, 2
 
@@ -65,13 +65,13 @@ class Scheduled:
         criterion: of `dtmm.pruning.registry`. levels: what may be chosen.
         loss: the loss model, of `dtmm.planning.loss_models`.
         slack: the fastest schedule is taken that loses at most so many times the least loss; with
-            more than LEAST, of a pool of such schedules the one with the least measured loss.
+            more than TIGHT, of a pool of such schedules the one with the least measured loss.
     """
 
     criterion: str
     levels: Levels = LEVELS
     loss: str = "scores"
-    slack: float = LEAST
+    slack: float = TIGHT
 
 
 METHODS: Mapping[str, Scheduled | str] = {
@@ -82,7 +82,7 @@ METHODS: Mapping[str, Scheduled | str] = {
     "unstructured": "unstructured",
     "dtmm_paper": Scheduled("taylor"),
     "dtmm": Scheduled("taylor_squared", loss="joint_capacity"),
-    "dtmm_fast": Scheduled("taylor_squared", loss="joint", slack=FAST),
+    "dtmm_fast": Scheduled("taylor_squared", loss="joint", slack=LOOSE),
 }
 """By name: a scheduled method, or the pruning mode of the name."""
 
@@ -187,7 +187,7 @@ def schedule(task: Task, how: Scheduled, flash: int) -> Schedule:
     least = solve(dataclasses.replace(problem, objective=Objective.only("loss")))
     limit = how.slack * least.loss
     fast = dataclasses.replace(problem, budgets=dataclasses.replace(problem.budgets, loss=limit))
-    if how.slack == LEAST:
+    if how.slack == TIGHT:
         return solve(fast)
     candidates = pool(fast, POOL, DIFFER).schedules
     store = task.work / f"{task.model}_{task.name}_pool.jsonl"

@@ -22,11 +22,10 @@ from matplotlib.figure import Figure
 
 import dtmm
 from dtmm.artifact import write_atomic
-from dtmm.device.provenance import git_commit
 from dtmm.table import read_table, to_latex, write_table
 from experiments import compare_methods, detection
 from experiments.compare_methods import FULL, LABELS, OURS, read_cells
-from experiments.experiment import RESULTS, Experiment, Job, save_figure
+from experiments.experiment import RESULTS, Experiment, Job, commit, save_figure
 from experiments.matched import DENSE, PAPER
 
 NAME = "overall"
@@ -169,7 +168,7 @@ def run(job: Job) -> None:
     own = {
         **about,
         "experiment": f"experiments.{NAME}, of experiments.{compare_methods.NAME}",
-        "commit": about.get("commit", git_commit(Path(__file__).parent) or "unknown"),
+        "commit": about.get("commit", commit()),
         "dtmm": dtmm.__version__,
         "unit": "flash, sram bytes; accuracy a share (of detectors: mAP at 0.5); share: of the "
         "dense network's flash",

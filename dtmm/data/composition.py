@@ -6,6 +6,7 @@ other are int32 [N, h, w], 0 where they are transparent.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import zipfile
@@ -31,16 +32,20 @@ Splits = tuple[Images, Targets, Images, Targets]
 """Training images and targets, test images and targets."""
 
 
-def cached_splits(name: str, make: Callable[[], Splits]) -> Splits:
-    """What `make` made once, kept in the user's cache folder as `name`.npz.
+def cached_splits(
+    name: str, version: int, seed: int, source: str, make: Callable[[], Splits]
+) -> Splits:
+    """What `make` made once, kept in the user's cache folder; a damaged file is made again.
 
     Args:
-        name: says all that the splits depend on. A damaged file is made again.
+        name: of the dataset. version, seed, source: all that the splits depend on besides; the
+            source is the hash of the dataset whose images are composed.
 
     Raises:
         ToolchainError: the cache folder cannot be made. ArtifactError: it cannot be written.
     """
-    path = cache_dir() / "data" / f"{name}.npz"
+    of = hashlib.sha256(f"{version} {seed} {source}".encode()).hexdigest()[:16]
+    path = cache_dir() / "data" / f"{name}-{of}.npz"
     splits = _read(path)
     if splits is None:
         splits = make()

@@ -12,7 +12,6 @@ alone, pieces included. All is a function of the source images and SEED.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,14 +75,13 @@ def load_fashion_boxes(folder: Path | None = None) -> DetectionDataset:
         ToolchainError: the cache folder cannot be made. ArtifactError: it cannot be written.
     """
     source = load_fashion_mnist(folder)
-    name = hashlib.sha256(f"{VERSION} {SEED} {source.hash}".encode()).hexdigest()[:16]
 
     def make() -> Splits:
         train = make_box_scenes(crop(source.train_images), source.train_labels, (SEED, 0))
         test = make_box_scenes(crop(source.test_images), source.test_labels, (SEED, 1))
         return train.images, train.boxes, test.images, test.boxes
 
-    arrays = cached_splits(f"fashion_boxes-{name}", make)
+    arrays = cached_splits("fashion_boxes", VERSION, SEED, source.hash, make)
     return DetectionDataset("fashion_boxes", *arrays, classes=CLASSES, mean=MEAN, std=STD)
 
 

@@ -14,7 +14,6 @@ All is a function of the source images and SEED; after the geometry, arithmetic 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +72,13 @@ def load_fashion_scenes(folder: Path | None = None) -> Dataset:
         ToolchainError: the cache folder cannot be made. ArtifactError: it cannot be written.
     """
     source = load_fashion_mnist(folder)
-    name = hashlib.sha256(f"{VERSION} {SEED} {source.hash}".encode()).hexdigest()[:16]
 
     def make() -> Splits:
         train = make_scenes(crop(source.train_images), source.train_labels, (SEED, 0), FOLDS)
         test = make_scenes(crop(source.test_images), source.test_labels, (SEED, 1))
         return train.images, train.labels, test.images, test.labels
 
-    arrays = cached_splits(f"fashion_scenes-{name}", make)
+    arrays = cached_splits("fashion_scenes", VERSION, SEED, source.hash, make)
     return Dataset("fashion_scenes", *arrays, classes=CLASSES, mean=MEAN, std=STD)
 
 

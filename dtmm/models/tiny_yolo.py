@@ -36,9 +36,9 @@ class TinyYolo(nn.Module):
             blocks += [nn.MaxPool2d(2)] * (n < POOLED)
         self.body = nn.Sequential(*blocks)
         self.head = nn.Conv2d(widths[-1], BOX + classes, 1)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            self.head.bias[0] = math.log(RARE / (1 - RARE))  # type: ignore[index]
+        bias = torch.zeros(BOX + classes)
+        bias[0] = math.log(RARE / (1 - RARE))
+        self.head.bias = nn.Parameter(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.head(self.body(x))

@@ -101,8 +101,8 @@ def brute_force(found: Detections, truth: np.ndarray, label: int, threshold: flo
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """By counting the unit squares of whole-numbered boxes."""
     cells = [
-        {(x, y) for x in range(int(l), int(r)) for y in range(int(t), int(s))}
-        for l, t, r, s in (a, b)  # noqa: E741
+        {(x, y) for x in range(int(left), int(right)) for y in range(int(top), int(bottom))}
+        for left, top, right, bottom in (a, b)
     ]
     return len(cells[0] & cells[1]) / len(cells[0] | cells[1])
 
