@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from dtmm.artifact import write_atomic
 from dtmm.config import Config
 from dtmm.data import DETECTION, load_dataset, load_detection
 from dtmm.errors import ArtifactError
-from dtmm.models import build_model, save_checkpoint
+from dtmm.models import build_model, load_checkpoint, save_checkpoint
 from dtmm.pipeline.progress import Progress
 from dtmm.training.dense import Epoch, train_dense
 from dtmm.training.loop import LoopConfig
@@ -25,6 +26,10 @@ from dtmm.training.tasks import task_of
 
 def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> dict[str, Any]:
     """Train `config.model` on `config.data`, write the checkpoint and, beside it, its log (CSV).
+
+    It begins with the weights of `config.model.checkpoint` where one is given, else with random
+    ones. The checkpoint's metadata has the command that made it, and as "began" the command that
+    made the one it began with.
 
     Every epoch is saved beside them (.pt, deleted at the end): the same call after a kill goes on
     from there.
@@ -39,6 +44,7 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
     settings = config.train
     torch.manual_seed(settings.seed)
     module = build_model(config.model.name, dataset)
+    began = _begin(module, config.model.checkpoint)
     loop = LoopConfig(
         epochs=settings.epochs,
         images_per_epoch=settings.images_per_epoch,
@@ -64,7 +70,7 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
             f"{100 * epoch.accuracy:.2f} % ({epoch.seconds:.0f} s)"
         )
 
-    run = sha256(repr((config.model.name, dataset.hash, loop)).encode()).hexdigest()
+    run = sha256(repr((config.model.name, dataset.hash, loop, began)).encode()).hexdigest()
     with progress.bar("training") as bar:
         log = train_dense(
             module,
@@ -80,6 +86,8 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         f"train.epochs={settings.epochs} train.batch={settings.batch} train.lr={settings.lr:g} "
         f"train.weight_decay={settings.weight_decay:g} train.seed={settings.seed}"
     )
+    if config.model.checkpoint is not None:
+        command += f" model.checkpoint={config.model.checkpoint}"
     if settings.optimizer != "sgd":
         command += f" train.optimizer={settings.optimizer}"
     if settings.images_per_epoch is not None:
@@ -91,11 +99,24 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         f"test_{measure}": f"{log[-1].accuracy:.4f}",
         "command": command,
         "torch": torch.__version__,
+        **began,
     }
     save_checkpoint(out, module, metadata)
     saved.unlink(missing_ok=True)
     last = {"accuracy": log[-1].accuracy, "measure": measure, "seconds": log[-1].seconds}
     return {"checkpoint": str(out), **last}
+
+
+def _begin(module: nn.Module, given: str | None) -> dict[str, str]:
+    """Load the checkpoint that is given; what is known of it, for the new one's metadata."""
+    if given is None:
+        return {}
+    path = Path(given)
+    metadata = load_checkpoint(path, module)
+    return {
+        "began": metadata.get("command", path.name),
+        "began_sha256": sha256(path.read_bytes()).hexdigest(),
+    }
 
 
 def _as_csv(log: Sequence[Epoch]) -> str:

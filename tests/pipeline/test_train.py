@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dtmm.config import load_config
 from dtmm.errors import ArtifactError
+from dtmm.models import shipped_checkpoint
 from dtmm.pipeline.progress import Progress
 from dtmm.pipeline.train import train_checkpoint
 
@@ -74,3 +76,23 @@ def test_a_damaged_log_is_named(tmp_path: Path) -> None:
     path.with_suffix(".csv").write_text("epoch,loss\n1,x\n")
     with pytest.raises(ArtifactError, match=r"model\.csv is no training log"):
         train_checkpoint(load_config(overrides=SETTINGS), path, Progress())
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    train_checkpoint(load_config(overrides=SETTINGS), first, Progress())
+    still = [f"model.checkpoint={first}", "train.epochs=1", "train.lr=0", "train.weight_decay=0"]
+    train_checkpoint(load_config(overrides=[*SETTINGS, *still]), second, Progress())
+    before, after = load_file(first), load_file(second)
+    weights = [key for key in before if key.endswith("weight")]
+    assert weights and all(torch.equal(before[key], after[key]) for key in weights)
+    with safe_open(first, "pt") as one, safe_open(second, "pt") as two:
+        assert two.metadata()["began"] == one.metadata()["command"]
+        assert f"model.checkpoint={first}" in two.metadata()["command"]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    given = shipped_checkpoint("resnet12", "fashion_mnist")
+    config = load_config(overrides=[*SETTINGS, f"model.checkpoint={given}"])
+    with pytest.raises(ArtifactError, match="is of another model"):
+        train_checkpoint(config, tmp_path / "model.safetensors", Progress())
