@@ -2,18 +2,22 @@
 
 Every cell is a trained network, pruned by one method to a share of the dense int8 network's flash,
 fine-tuned, quantized, and measured from one ELF on the simulated Cortex-M55 (experiments.methods).
-A cell stands in the table when it is finished; a run can be stopped at any time and a rerun makes
-only what is missing. The summary names what is.
+A cell stands in the table when it is finished; a run measures only what the table lacks, so it can
+be stopped at any time, and a checkout goes on where the committed table ends. Several processes may
+work on one table, each on another task. The summary names what is missing.
 
     python -m experiments.compare_methods [--quick] [--figures-only] [--out FOLDER]
+    python -m experiments.compare_methods --only task=fashion_mnist --only model=vgg11
     python -m experiments.compare_methods --summary [--json]     at matched accuracy
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +30,9 @@ from matplotlib.figure import Figure
 import dtmm
 from dtmm.artifact import write_atomic
 from dtmm.errors import DtmmError
-from dtmm.sweep import InProcessExecutor, run_sweep
-from dtmm.table import read_table, to_latex, write_table
+from dtmm.table import to_latex, write_table
 from experiments import methods
+from experiments.cells import MEASURED, Cell, CellTable, parse_only, read_cells
 from experiments.experiment import QUICK_RESULTS, RESULTS, Experiment, Job, commit, save_figure
 from experiments.matched import DENSE, PAPER, Comparison, paired
 
@@ -46,7 +50,7 @@ LABELS = {
     "dtmm": "DTMM",
     "dtmm_fast": "DTMM, fast",
 }
-KEYS = ["task", "model", "method", "share", "seed"]
+KEYS = ("task", "model", "method", "share", "seed")
 
 
 @dataclass(frozen=True)
@@ -93,72 +97,55 @@ QUICK = Plan(
 )
 
 
-def run(job: Job) -> None:
-    """Measure the missing cells."""
+def run(job: Job, only: Sequence[str] = ()) -> None:
+    """Measure the missing cells, of those that `only` asks for (`experiments.cells.parse_only`)."""
     plan = QUICK if job.quick else FULL
     work = job.folder / f"{NAME}_work" if job.quick else WORK
-    for (task, model), cells in itertools.groupby(plan.cells(), lambda c: (c["task"], c["model"])):
-        store = Cells(plan, work, job.folder / f"{NAME}.csv")
-        dense = store.evaluate(task=task, model=model, method=DENSE, share=1.0, seed=0)
-        if dense is not None:
-            for each in cells:
-                flash = round(each["share"] * dense["flash"])
-                store.evaluate(**each, flash=flash, code=dense["flash_code"])
+    table = cell_table(plan, job.folder)
+    table.read()  # is it of this plan? before anything is measured
+    asked = parse_only(only, list(plan.cells()))
+    cells = (cell for cell in plan.cells() if asked(cell))
+    for (task, model), group in itertools.groupby(cells, lambda c: (c["task"], c["model"])):
+        dense = {"task": task, "model": model, "method": DENSE, "share": 1.0, "seed": 0}
+        budget = _evaluate(table, plan, work, dense)
+        if budget is not None:
+            for cell in group:
+                flash = round(cell["share"] * budget["flash"])
+                _evaluate(table, plan, work, cell, flash=flash, code=int(budget["flash_code"]))
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Evaluates cells; results stay in `work`, the table is rewritten after each."""
-
-    plan: Plan
-    work: Path
-    table: Path
-
-    def evaluate(self, **point: Any) -> dict[str, Any] | None:
-        """A cell's result; None, and a line on stderr, where it failed."""
-        whole = {
-            **point,
-            "work": str(self.work),
-            "tuning": dict(self.plan.tuning),
-            "test_images": self.plan.test_images,
-        }
-        name = " ".join(str(point[key]) for key in KEYS)
-        store = self.work / "cells.jsonl"
-        try:
-            found: dict[str, Any] = run_sweep(methods.cell, [whole], store, InProcessExecutor())[0]
-        except DtmmError as error:
-            click.echo(f"{name}: {error}", err=True)
-            return None
-        accuracy = f", {100 * found['accuracy']:.2f} %" if "accuracy" in found else ""
-        click.echo(f"{name}: {found['status']}{accuracy}", err=True)
-        self._keep({key: point[key] for key in KEYS} | found)
-        return found
-
-    def _keep(self, row: dict[str, Any]) -> None:
-        """Add the cell to the table, or replace it."""
-        provenance = row.pop("provenance", {})
-        rows = pd.DataFrame([row])
-        if self.table.is_file():
-            old, before = read_cells(self.table)
-            same = (old[KEYS] == pd.Series(row)[KEYS]).all(axis=1)
-            rows = pd.concat([old[~same], rows], ignore_index=True)
-            provenance = provenance or before
-        about = {
-            "experiment": f"experiments.{NAME}",
-            "commit": commit(),
-            "dtmm": dtmm.__version__,
-            "tuning": ", ".join(f"{key} {value}" for key, value in self.plan.tuning.items()),
-            "test_images": f"the first {self.plan.test_images}",
-            "unit": "flash, sram in bytes; cycles, instructions of one inference; accuracy a "
-            "share; right base64 of one bit per test image",
-        }
-        write_table(self.table, rows, {**provenance, **about})
+def cell_table(plan: Plan, folder: Path) -> CellTable:
+    """The plan's table in `folder`."""
+    conditions = {
+        "tuning": ", ".join(f"{key} {value}" for key, value in plan.tuning.items()),
+        "test_images": f"the first {plan.test_images}",
+    }
+    about = {
+        "experiment": f"experiments.{NAME}",
+        "commit": commit(),
+        "dtmm": dtmm.__version__,
+        "unit": "flash, sram in bytes; cycles, instructions of one inference; accuracy a "
+        "share; right base64 of one bit per test image",
+    }
+    return CellTable(folder / f"{NAME}.csv", KEYS, conditions, about)
 
 
-def read_cells(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The table of cells and its provenance."""
-    text = ("task", "model", "method", "right", "status", "kernels", "commit", "dataset_sha256")
-    return read_table(path, text=text)
+def _evaluate(
+    table: CellTable, plan: Plan, work: Path, cell: Cell, **budget: int
+) -> dict[str, Any] | None:
+    """A cell's row; None, and a line on stderr, where it failed."""
+    settings = {"work": str(work), "tuning": plan.tuning, "test_images": plan.test_images}
+    measure = functools.partial(methods.cell, **{**cell, **budget, **settings})
+    name = " ".join(str(cell[key]) for key in KEYS)
+    try:
+        found = table.evaluate(cell, measure)
+    except DtmmError as error:
+        click.echo(f"{name}: {error}", err=True)
+        return None
+    measured = found["status"] == MEASURED
+    accuracy = f", {100 * found['accuracy']:.2f} %" if measured else ""
+    click.echo(f"{name}: {found['status']}{accuracy}", err=True)
+    return found
 
 
 def missing(plan: Plan, cells: pd.DataFrame) -> list[str]:
@@ -168,7 +155,7 @@ def missing(plan: Plan, cells: pd.DataFrame) -> list[str]:
     return [
         f"{' '.join(str(part) for part in key)}: {status.get(key, 'not measured')}"
         for key in wanted
-        if status.get(key) != "measured"
+        if status.get(key) != MEASURED
     ]
 
 
@@ -180,7 +167,7 @@ def summary(plan: Plan, cells: pd.DataFrame) -> dict[str, Any]:
     no cell is None.
     """
     found: dict[str, Any] = {"paper": PAPER, "tasks": {}, "missing": missing(plan, cells)}
-    measured = cells[cells["status"] == "measured"]
+    measured = cells[cells["status"] == MEASURED]
     for (task, model), rows in measured.groupby(["task", "model"], sort=False):
         comparison = Comparison(rows)
         entry: dict[str, Any] = {
@@ -233,7 +220,7 @@ def draw(cells: pd.DataFrame) -> Figure:
 def draw_all(folder: Path) -> None:
     """The figure, the LaTeX table and the paired tests, from the table of cells alone."""
     cells, provenance = read_cells(folder / f"{NAME}.csv")
-    measured = cells[cells["status"] == "measured"]
+    measured = cells[cells["status"] == MEASURED]
     save_figure(draw(measured), folder, NAME)
     tests = [
         paired(rows, OURS).assign(task=task, model=model)
@@ -290,13 +277,21 @@ EXPERIMENT = Experiment(
 
 
 def command() -> click.Command:
-    """The common command line, and `--summary`."""
+    """The common command line, with `--only` and `--summary`."""
     common = EXPERIMENT.command()
-    measure = common.callback
-    assert measure is not None
 
-    def main(summarise: bool, as_json: bool, quick: bool, out: Path | None, **rest: Any) -> None:
+    def main(
+        summarise: bool,
+        as_json: bool,
+        only: tuple[str, ...],
+        quick: bool,
+        out: Path | None,
+        **rest: Any,
+    ) -> None:
         if not summarise:
+            chosen = dataclasses.replace(EXPERIMENT, run=functools.partial(run, only=only))
+            measure = chosen.command().callback
+            assert measure is not None
             measure(quick=quick, out=out, **rest)
             return
         folder = out or (QUICK_RESULTS if quick else RESULTS)
@@ -310,8 +305,10 @@ def command() -> click.Command:
         else:
             print_summary(found)
 
+    which = f"Only the cells of one {', '.join(KEYS)} or several (KEY=VALUE, repeatable)."
     text = "Print sizes and latencies at matched accuracy, of the table that is there."
     options = [
+        click.Option(["--only"], multiple=True, metavar="KEY=VALUE", help=which),
         click.Option(["--summary", "summarise"], is_flag=True, help=text),
         click.Option(["--json", "as_json"], is_flag=True, help="With --summary: as JSON."),
     ]

@@ -11,7 +11,8 @@ import pandas as pd
 from benchmarks.markdown import grid, replace_section
 from dtmm.table import read_table
 from experiments import compare_schedules
-from experiments.compare_methods import LABELS, NAME, read_cells
+from experiments.cells import read_cells
+from experiments.compare_methods import LABELS, NAME
 from experiments.experiment import RESULTS
 from experiments.loss_fidelity_table import DOCUMENT, END
 from experiments.matched import DENSE

@@ -24,7 +24,8 @@ from dtmm.pruning.counts import kept_counts
 from dtmm.pruning.removal import remove
 from dtmm.table import write_table
 from experiments import methods
-from experiments.compare_methods import FULL, WORK, read_cells
+from experiments.cells import read_cells
+from experiments.compare_methods import FULL, WORK
 from experiments.experiment import RESULTS, commit
 from experiments.matched import DENSE
 from experiments.methods import METHODS, Scheduled, Task

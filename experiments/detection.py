@@ -11,8 +11,8 @@ this loss badly: their rows show these modes as they are, not what they could be
 
     python -m experiments.detection [--quick] [--figures-only] [--out FOLDER]
 
-A cell stands in the table when it is finished; a stopped run goes on where it was. The checkpoint
-is made by the command in its metadata:
+A cell stands in the table when it is finished, and a run measures what the table lacks. The
+checkpoint is made by the command in its metadata:
 
     dtmm train model.name=tiny_yolo data.name=fashion_boxes ...
 """
@@ -33,7 +33,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import dtmm
-from dtmm.artifact import fingerprint, write_atomic
+from dtmm.artifact import write_atomic
 from dtmm.config import FinetuneConfig
 from dtmm.data import DetectionDataset, load_detection
 from dtmm.detection.average_precision import mean_average_precision
@@ -47,14 +47,14 @@ from dtmm.network.ir import Network
 from dtmm.pipeline.source import capture
 from dtmm.planning import layout, required_points
 from dtmm.pruning.modes import Pruned
-from dtmm.sweep import InProcessExecutor, run_sweep
-from dtmm.table import read_table, to_latex, write_table
+from dtmm.table import to_latex
 from dtmm.training.executor import Executor
 from dtmm.training.finetune import finetune
 from dtmm.training.masks import filterlet_masks
 from dtmm.training.tasks import outputs_of
 from experiments import methods
-from experiments.compare_methods import LABELS, OURS
+from experiments.cells import MEASURED, CellTable, read_cells
+from experiments.compare_methods import KEYS, LABELS, OURS
 from experiments.deployed import deploy
 from experiments.experiment import (
     Experiment,
@@ -69,7 +69,6 @@ from experiments.matched import DENSE
 NAME = "detection"
 MODEL, DATA = "tiny_yolo", "fashion_boxes"
 WORK = Path("runs/detection")
-MEASURED = "measured"
 NAMES = {DENSE: "dense int8", **LABELS}
 
 
@@ -166,38 +165,35 @@ def make_table(subject: Subject, cost_model: str) -> None:
 
 
 def cell(
-    of: str,
     method: str,
     share: float,
     seed: int,
     flash: int,
     code: int,
-    tuning: Mapping[str, Any],
-    test_images: int,
     subject: Subject,
 ) -> dict[str, Any]:
-    """A method's detector: precision in float and int8, flash, SRAM and cycles, as JSON values.
+    """A method's detector: precision in float and int8, flash, SRAM and cycles.
 
     Args:
-        of: what identifies network and data, for the results store.
         method: of `experiments.methods.METHODS`, or "dense", which is not tuned.
+        share: of the dense network's flash, to name the cell.
         flash: budget in bytes. code: the dense network's bytes of code.
     """
-    dataset = subject.dataset
+    dataset, plan = subject.dataset, subject.plan
     pruned, schedule = Pruned(subject.network), None
     if method != DENSE:
         try:
-            pruned, schedule = methods.prune(subject.task, method, flash, code, seed, tuning)
+            pruned, schedule = methods.prune(subject.task, method, flash, code, seed, plan.tuning)
         except InfeasibleError as error:
             why = {"status": "infeasible", "reason": str(error)}
             return {**why, **row_provenance(seed, dataset.hash)}
-        settings = FinetuneConfig(**tuning, seed=seed)
+        settings = FinetuneConfig(**plan.tuning, seed=seed)
         masks = {**filterlet_masks(pruned.network), **pruned.masks}
         tuned = finetune(pruned.network, dataset, settings, masks=masks)
         pruned = dataclasses.replace(pruned, network=tuned)
     outputs = outputs_of(Executor(pruned.network), dataset, dataset.test_images)
     exact = mean_average_precision(detect(outputs), dataset.test_boxes)
-    deployed = deploy(MODEL, pruned, dataset, test_images)
+    deployed = deploy(MODEL, pruned, dataset, plan.test_images)
     found = mean_average_precision(detect(deployed.outputs), dataset.test_boxes)
     return {
         "status": MEASURED,
@@ -205,34 +201,10 @@ def cell(
         "map": found.coco,
         "float_map50": exact.at_50,
         "float_map": exact.coco,
-        "images": test_images,
+        "images": plan.test_images,
         **deployed.row(),
         **row_provenance(seed, dataset.hash, schedule, deployed.measured.provenance),
     }
-
-
-def measure(subject: Subject) -> Iterator[tuple[pd.DataFrame, dict[str, str]]]:
-    """A row per cell so far, and how the last one was measured."""
-    plan, rows = subject.plan, []
-    common = {
-        "of": fingerprint(subject.network)[:12] + subject.dataset.hash[:12],
-        "tuning": dict(plan.tuning),
-        "test_images": plan.test_images,
-    }
-    dense: dict[str, Any] = {}
-    for point in plan.cells():
-        budget = {"flash": round(point["share"] * dense.get("flash", 0)),
-                  "code": dense.get("flash_code", 0)}  # fmt: skip
-        whole = {**point, **budget, **common}
-        evaluate = functools.partial(cell, subject=subject)
-        [found] = run_sweep(evaluate, [whole], subject.work / "cells.jsonl", InProcessExecutor())
-        found = dict(found)
-        provenance = found.pop("provenance", {})
-        dense = dense or found
-        said = f", mAP50 {100 * found['map50']:.1f} %" if "map50" in found else ""
-        click.echo(f"{point['method']} {point['share']:g}: {found['status']}{said}", err=True)
-        rows.append({"task": DATA, "model": MODEL, **point, **found})
-        yield pd.DataFrame(rows), provenance
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -287,32 +259,44 @@ def draw_all(folder: Path) -> None:
     Raises:
         DataError: the CSV is missing or malformed.
     """
-    text = ("task", "model", "method", "status", "kernels", "reason", "commit", "dataset_sha256")
-    table, _ = read_table(folder / f"{NAME}.csv", text=text)
+    table, _ = read_cells(folder / f"{NAME}.csv")
     save_figure(draw(table), folder, NAME)
     write_atomic(folder / f"{NAME}.tex", latex(table))
 
 
 def run(job: Job) -> None:
-    """Measure the missing cells, and write the CSV with its provenance after each."""
+    """Measure the cells that the table lacks."""
     plan = QUICK if job.quick else FULL
     subject = load_subject(plan, job.folder / f"{NAME}_work" if job.quick else WORK)
+    table = cell_table(subject, job.folder)
+    budget = {"flash": 0.0, "flash_code": 0.0}
+    for point in plan.cells():
+        flash, code = round(point["share"] * budget["flash"]), int(budget["flash_code"])
+        measure = functools.partial(cell, **point, flash=flash, code=code, subject=subject)
+        found = table.evaluate({"task": DATA, "model": MODEL, **point}, measure)
+        said = f", mAP50 {100 * found['map50']:.1f} %" if found["status"] == MEASURED else ""
+        click.echo(f"{point['method']} {point['share']:g}: {found['status']}{said}", err=True)
+        budget = found if point["method"] == DENSE else budget
+
+
+def cell_table(subject: Subject, folder: Path) -> CellTable:
+    """The table in `folder` of the subject's plan, network and scenes."""
+    plan = subject.plan
+    conditions = {
+        "dataset_sha256": subject.dataset.hash,
+        "tuning": ", ".join(f"{key} {value}" for key, value in plan.tuning.items()),
+        "test_images": f"the first {plan.test_images}",
+        "cost_model": plan.cost_model,
+    }
     about = {
         "experiment": f"experiments.{NAME}",
         "commit": commit(),
         "dtmm": dtmm.__version__,
         "network": f"{MODEL} on {DATA}",
-        "dataset_sha256": subject.dataset.hash,
-        "tuning": ", ".join(f"{key} {value}" for key, value in plan.tuning.items()),
-        "test_images": f"the first {plan.test_images}",
-        "cost_model": plan.cost_model,
         "unit": "map50, map (0.5 to 0.95): shares, of the int8 network, float_ of the float one; "
         "flash, sram bytes; cycles, instructions of one inference",
     }
-    whole = len(list(plan.cells()))
-    for table, provenance in measure(subject):  # a stopped run leaves what it has
-        header = {**provenance, **about, "cells": f"{len(table)} of {whole}"}
-        write_table(job.folder / f"{NAME}.csv", table, header)
+    return CellTable(folder / f"{NAME}.csv", KEYS, conditions, about)
 
 
 EXPERIMENT = Experiment(

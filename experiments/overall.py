@@ -24,7 +24,8 @@ import dtmm
 from dtmm.artifact import write_atomic
 from dtmm.table import read_table, to_latex, write_table
 from experiments import compare_methods, detection
-from experiments.compare_methods import FULL, LABELS, OURS, read_cells
+from experiments.cells import MEASURED, read_cells
+from experiments.compare_methods import FULL, LABELS, OURS
 from experiments.experiment import RESULTS, Experiment, Job, commit, save_figure
 from experiments.matched import DENSE, PAPER
 
@@ -35,7 +36,7 @@ TASKS = ("fashion_mnist", "fashion_scenes", "cifar10", "gtsrb", "visual_wake_wor
 DETECTION = ("fashion_boxes", "fddb")
 METHODS = (DENSE, "chip", "patdnn", "stripe", OURS)
 NAMES = {DENSE: "dense int8", **LABELS}
-MEASURED, MISSING = "measured", "not measured"
+MISSING = "not measured"
 
 
 def overall(cells: pd.DataFrame) -> pd.DataFrame:

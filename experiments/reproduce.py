@@ -25,6 +25,7 @@ from experiments import (
     storage_overhead,
     trained_fronts,
 )
+from experiments.cells import MEASURED
 from experiments.experiment import RESULTS
 from experiments.matched import DENSE
 
@@ -209,7 +210,7 @@ def _transfer(table: pd.DataFrame) -> str:
 
 
 def _detection(table: pd.DataFrame) -> str:
-    known = table[table["status"] == detection.MEASURED]
+    known = table[table["status"] == MEASURED]
     dense = known[known["method"] == DENSE].iloc[0]
     parts = [f"dense {100 * dense['map50']:.1f} %"]
     for share, part in known[known["method"] != DENSE].groupby("share", sort=False):

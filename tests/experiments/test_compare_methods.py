@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from dtmm.errors import MeasurementError
 from dtmm.table import read_table
 from experiments import compare_methods, matched, methods
-from experiments.compare_methods import QUICK, Plan, main, missing, read_cells, summary
+from experiments.cells import read_cells
+from experiments.compare_methods import QUICK, Plan, main, missing, summary
 from experiments.compare_methods_table import (
     BEGIN,
     BEGIN_SCHEDULES,

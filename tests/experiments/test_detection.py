@@ -15,7 +15,7 @@ def test_quick(tmp_path: Path, toolchain: None) -> None:
     done = CliRunner().invoke(command, ["--quick", "--out", str(tmp_path)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     table, about = read_table(tmp_path / "detection.csv", text=("method", "status"))
-    assert about["cells"] == "2 of 2"
+    assert about["test_images"] == "the first 50"
     assert table["method"].tolist() == ["dense", "dtmm"]
     assert (table["status"] == "measured").all()
     dense, small = (row for _, row in table.iterrows())
