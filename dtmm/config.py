@@ -98,7 +98,8 @@ class ImportanceConfig:
 @dataclass(frozen=True)
 class PruneConfig:
     """The pruning mode (`dtmm.pruning.modes`), and for modes that train before they prune how:
-    `epochs` of `images_per_epoch`, `batch` images per step, peak rate `lr`.
+    `epochs` of `images_per_epoch`, `batch` images per step, `optimizer` (sgd, adam, adamw or
+    rmsprop), peak rate `lr`.
 
     `mode`: "dtmm" and "structured" are decided by the scheduler (the latter without filterlets),
     "filterlets", "chip", "patdnn" and "unstructured" by a rule of their own within budget.flash.
@@ -109,6 +110,7 @@ class PruneConfig:
     epochs: Count = Count(4)
     images_per_epoch: Count = Count(15_000)
     batch: Count = Count(128)
+    optimizer: str = "sgd"
     lr: float = 0.01
     patterns: Count = Count(8)
     seed: int = 0

@@ -142,8 +142,8 @@ def cell(
         method: of METHODS, or "dense", which is not pruned and not tuned.
         share: of the dense network's flash, to name the cell.
         work: folder of what cells of one task share.
-        tuning: epochs, images_per_epoch, lr, batch: of fine-tuning, and of the training that some
-            modes do before (in addition).
+        tuning: settings of fine-tuning; the training that some modes do before, in addition, takes
+            epochs, images_per_epoch and batch from it, and where an optimizer is named that and lr.
         test_images: the first so many.
         flash: budget in bytes. code: the dense network's bytes of code.
 
@@ -177,6 +177,8 @@ def prune(
         selection = select(task.network, importance_of(task, how.criterion), found)
         return Pruned(remove(task.network, selection), found.kernels), found
     before = {key: tuning[key] for key in ("epochs", "images_per_epoch", "batch")}
+    if "optimizer" in tuning:  # a rate belongs to its optimizer
+        before |= {key: tuning[key] for key in ("optimizer", "lr")}
     settings = PruneConfig(**before, seed=seed)
     return OWN_RULE[how](task.network, task.dataset, flash - code, settings), None
 

@@ -141,11 +141,14 @@ def test_the_projection_is_the_nearest_network() -> None:
     assert np.square(weights * ~mask, dtype=np.float64).sum() == pytest.approx(best)
 
 
-def test_admm_moves_weights_to_their_patterns(network: Network, digits: Dataset) -> None:
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.1), ("adamw", 0.01)])
+def test_admm_moves_weights_to_their_patterns(
+    network: Network, digits: Dataset, optimizer: str, lr: float
+) -> None:
     """What the projection takes away is a smaller part of the weights after training."""
     layers = prunable(network)
     patterns = natural_patterns([network.params[op.weight] for op in layers], 4)
-    long = PruneConfig(epochs=Count(3), images_per_epoch=Count(256), batch=Count(32), lr=0.1)
+    long = replace(SHORT, epochs=Count(3), images_per_epoch=Count(256), optimizer=optimizer, lr=lr)
     trained = admm(network, digits, layers, patterns, 0.5, long)
     for op in layers:
         lost = []
@@ -154,6 +157,11 @@ def test_admm_moves_weights_to_their_patterns(network: Network, digits: Dataset)
             removed = weights * ~project(weights, patterns, 0.5)
             lost.append(np.square(removed).sum() / np.square(weights).sum())
         assert lost[1] < 0.8 * lost[0]
+
+
+def test_an_unknown_optimizer_is_refused(network: Network, digits: Dataset) -> None:
+    with pytest.raises(ConfigError, match="unknown optimizer 'newton'"):
+        learn_skeletons(network, digits, replace(SHORT, optimizer="newton"))
 
 
 def test_skeletons_multiply_into_the_weights(network: Network, digits: Dataset) -> None:

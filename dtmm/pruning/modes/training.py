@@ -34,6 +34,7 @@ def train_with_penalty(
         epochs=config.epochs,
         images_per_epoch=config.images_per_epoch,
         batch=config.batch,
+        optimizer=config.optimizer,
         lr=config.lr,
         flip=dataset.mirror,
         seed=config.seed,
