@@ -24,7 +24,6 @@ from dtmm import artifact
 from dtmm.config import Config, load_config
 from dtmm.config_values import Bytes, Nats
 from dtmm.data import Dataset
-from dtmm.device.provenance import git_commit
 from dtmm.latency.base import CostModel
 from dtmm.latency.code_size import CodeSize
 from dtmm.latency.table import LatencyTable
@@ -39,7 +38,7 @@ from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
 from dtmm.pruning.removal import remove
 from dtmm.scheduler import Objective, Problem, Schedule, solve
-from experiments.experiment import QUICK_RESULTS, Job, exchanged
+from experiments.experiment import QUICK_RESULTS, Job, commit, exchanged
 
 SETTINGS = {
     "solver": "schedule.solver",
@@ -164,7 +163,7 @@ class Bench:
         table = self.table.provenance
         return {
             "experiment": f"experiments.{name}",
-            "commit": git_commit(Path(__file__).parent) or "unknown",
+            "commit": commit(),
             "dtmm": dtmm.__version__,
             "network": f"{self.config.model.name} on {self.dataset.name}",
             "dataset_sha256": self.dataset.hash,

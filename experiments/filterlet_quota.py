@@ -10,7 +10,6 @@ Losses are mean cross-entropies on training images, with batch normization re-es
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,7 +19,6 @@ import pandas as pd
 import dtmm
 from dtmm.config import ImportanceConfig, load_config
 from dtmm.config_values import Count
-from dtmm.device.provenance import git_commit
 from dtmm.network.ir import Conv2D, Network
 from dtmm.pipeline.source import ConfiguredSource
 from dtmm.planning.nouns import Selection
@@ -31,7 +29,7 @@ from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
 from dtmm.table import write_table
 from dtmm.training.batches import training_batches
-from experiments.experiment import RESULTS
+from experiments.experiment import RESULTS, commit
 
 NAME = "filterlet_quota"
 SHARES = (0.5, 0.3, 0.2, 0.15)
@@ -101,7 +99,7 @@ def main() -> None:
     table = measure("resnet12", "fashion_mnist", SHARES, IMAGES)
     about = {
         "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
+        "commit": commit(),
         "dtmm": dtmm.__version__,
         "network": "resnet12 on fashion_mnist, the shipped checkpoint",
         "images": f"{IMAGES} training images judged, {IMAGES} others re-estimate",

@@ -33,11 +33,10 @@ from matplotlib.figure import Figure
 import dtmm
 from benchmarks.instances import Grid, Shares, instance
 from dtmm.artifact import write_atomic
-from dtmm.device.provenance import git_commit
 from dtmm.report.fronts import front_table
 from dtmm.scheduler.pareto import Front, pareto
 from dtmm.table import read_table, to_latex, write_table
-from experiments.experiment import Experiment, Job, exchanged, save_figure
+from experiments.experiment import Experiment, Job, commit, exchanged, save_figure
 
 NETWORKS = ("vgg11", "resnet12", "squeezenet")
 QUICK_NETWORKS = ("resnet12",)
@@ -187,7 +186,7 @@ def run(job: Job) -> None:
     """Find all fronts, and write the CSVs with their provenance."""
     about = {
         "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
+        "commit": commit(),
         "dtmm": dtmm.__version__,
         "instances": f"benchmarks.instances, grid {GRID.name}, seed {SEED}",
         "sram": f"{SRAM:g} of the dense network's",

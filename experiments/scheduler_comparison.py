@@ -40,11 +40,10 @@ from matplotlib.figure import Figure
 import dtmm
 from benchmarks.instances import SHARES, Grid, Shares, instance
 from dtmm.artifact import write_atomic
-from dtmm.device.provenance import git_commit
 from dtmm.errors import DtmmError, InfeasibleError
 from dtmm.scheduler import Problem, Schedule, get_solver, solve
 from dtmm.table import read_table, to_latex, write_table
-from experiments.experiment import Experiment, Job, exchanged, save_figure
+from experiments.experiment import Experiment, Job, commit, exchanged, save_figure
 
 NETWORKS = ("vgg11", "resnet12", "squeezenet")
 QUICK_NETWORKS = ("resnet12",)
@@ -256,7 +255,7 @@ def run(job: Job) -> None:
     """Solve everything, and write the CSV with its provenance."""
     about = {
         "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
+        "commit": commit(),
         "dtmm": dtmm.__version__,
         "instances": f"benchmarks.instances, grid {GRID.name}",
         "flash and SRAM": f"{LOOSE} - the dense network's; {TIGHT} - SHARES of the instances",

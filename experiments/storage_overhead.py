@@ -38,14 +38,13 @@ from matplotlib.figure import Figure
 import dtmm
 from dtmm.artifact import write_atomic
 from dtmm.data import load_dataset
-from dtmm.device.provenance import git_commit
 from dtmm.errors import DataError
 from dtmm.models import build_model
 from dtmm.network.ir import Conv2D
 from dtmm.pipeline.source import capture
 from dtmm.planning.kernels import uses_im2col
 from dtmm.table import read_table, to_latex, write_table
-from experiments.experiment import Experiment, Job, save_figure
+from experiments.experiment import Experiment, Job, commit, save_figure
 from experiments.storage_formats import FORMATS, LABELS, PRUNED_ALIKE, Int8Array, row
 from experiments.tflite_weights import conv_weights
 
@@ -213,7 +212,7 @@ def provenance(model: str, weights: str) -> dict[str, object]:
     """What a CSV says of itself."""
     return {
         "experiment": f"experiments.{NAME}",
-        "commit": git_commit(Path(__file__).parent) or "unknown",
+        "commit": commit(),
         "dtmm": dtmm.__version__,
         "model": model,
         "weights": weights,
