@@ -40,7 +40,8 @@ from dtmm.pruning.modes.chip import BATCH, BATCHES
 from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
 from dtmm.pruning.sensitivity_measure import measure_sensitivity
-from dtmm.scheduler import Budgets, Objective, Problem, Schedule, solve
+from dtmm.scheduler import Budgets, Problem, Schedule, solve
+from dtmm.scheduler.least_loss import near_least_loss
 from dtmm.scheduler.pool import pool
 from dtmm.training.finetune import finetune
 from dtmm.training.masks import filterlet_masks
@@ -52,8 +53,8 @@ FILTERS_ONLY = dataclasses.replace(LEVELS, filterlets=1)
 JUDGED_IMAGES = 1024
 """Training images on which schedules are compared before fine-tuning."""
 STACK = 1024
-TIGHT, LOOSE = 1.001, 1.3
-"""Latency is minimised among schedules within so many times the least estimated loss."""
+TIGHT, LOOSE = 0.001, 0.3
+"""Latency is minimised among schedules that lose at most so large a share above the least."""
 POOL, DIFFER = 6, 2
 
 
@@ -64,8 +65,8 @@ class Scheduled:
     Attributes:
         criterion: of `dtmm.pruning.registry`. levels: what may be chosen.
         loss: the loss model, of `dtmm.planning.loss_models`.
-        slack: the fastest schedule is taken that loses at most so many times the least loss; with
-            more than TIGHT, of a pool of such schedules the one with the least measured loss.
+        slack: the fastest schedule is taken that loses at most so large a share above the least
+            loss; with more than TIGHT, of a pool of such schedules that of the least measured loss.
     """
 
     criterion: str
@@ -186,9 +187,7 @@ def prune(
 def schedule(task: Task, how: Scheduled, flash: int) -> Schedule:
     """The fastest schedule within `how.slack` of the least loss that fits."""
     problem = formulate_task(task, how, flash)
-    least = solve(dataclasses.replace(problem, objective=Objective.only("loss")))
-    limit = how.slack * least.loss
-    fast = dataclasses.replace(problem, budgets=dataclasses.replace(problem.budgets, loss=limit))
+    fast = near_least_loss(problem, how.slack)
     if how.slack == TIGHT:
         return solve(fast)
     candidates = pool(fast, POOL, DIFFER).schedules

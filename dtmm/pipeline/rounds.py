@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dtmm.config import BudgetConfig, Config
-from dtmm.config_values import Bytes, Nats
+from dtmm.config_values import Bytes, Nats, Share
 from dtmm.errors import ConfigError, InfeasibleError
 from dtmm.latency.code_size import CodeSize
 from dtmm.latency.table import LatencyTable
@@ -24,7 +24,7 @@ from dtmm.pipeline.engine import Context
 from dtmm.pipeline.remeasure import Choice
 from dtmm.pipeline.scheduling import first_problem, levels, measures_sensitivity
 from dtmm.planning import select
-from dtmm.planning.nested import alive_first, nested
+from dtmm.planning.nested import alive_first
 from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.equivalence import CHECKED_IMAGES, require_equal_outputs
 from dtmm.pruning.importance import Importance
@@ -32,14 +32,14 @@ from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.removal import remove
 from dtmm.pruning.restoration import restore
 from dtmm.pruning.sensitivity_measure import measure_sensitivity
-from dtmm.scheduler import Objective, Problem, solve
+from dtmm.scheduler import Problem
 from dtmm.scheduler.evaluate import Totals, evaluate
 from dtmm.table import write_table
 from dtmm.training.finetune import finetune
 from dtmm.training.masks import filterlet_masks
 
-LOSS_SLACK = 1.1
-"""A round may lose so many times the least that its flash and SRAM ask for."""
+LOSS_SLACK = Share(0.1)
+"""A round may lose so much more than the least that its flash and SRAM ask for."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ def run_rounds(context: Context) -> str:
     for number in range(1, config.finetune.rounds):
         context.progress.line(f"round {number} of {config.finetune.rounds}")
         budget = round_budget(config.budget, whole, number, config.finetune.rounds)
-        chosen, budget = _choose(context, replace(config, budget=budget), start, table, code)
-        found = chosen.schedule
+        chosen = _choose(context, replace(config, budget=budget), start, table, code)
+        found, limit = chosen.schedule, chosen.problem.budgets.loss
         lines.append(
-            Round(number, budget.flash, budget.sram, budget.max_loss, found.latency, found.flash,
-                  found.sram, found.loss)
+            Round(number, budget.flash, budget.sram, limit, found.latency, found.flash, found.sram,
+                  found.loss)
         )  # fmt: skip
         start = _prune_and_tune(context, start, teacher, chosen, number)
     files.save(context, f"{ROUNDS}/network.dtmm", start.network)
@@ -128,20 +128,13 @@ def round_budget(last: BudgetConfig, whole: Totals, number: int, rounds: int) ->
 
 def _choose(
     context: Context, config: Config, start: Start, table: LatencyTable, code: CodeSize
-) -> tuple[Choice, BudgetConfig]:
+) -> Choice:
     """Within the round's budgets; where nothing that fits loses so little, near the least loss."""
-    budget = config.budget
     try:
-        return choose(context, config, start, table, code)[0], budget
+        return choose(context, config, start, table, code)[0]
     except InfeasibleError:
-        unlimited = replace(config, budget=replace(budget, max_loss=None))
-        folded = fold(start.network)
-        problem = first_problem(unlimited, folded, start.importance, table, code, start.curves)
-        if start.kept is not None:
-            problem = nested(problem, start.importance, start.kept)
-        least = solve(replace(problem, objective=Objective.only("loss")), config.schedule.solver)
-        relaxed = replace(budget, max_loss=Nats(LOSS_SLACK * least.loss))
-        return choose(context, replace(config, budget=relaxed), start, table, code)[0], relaxed
+        relaxed = replace(config.budget, loss_slack=LOSS_SLACK)
+        return choose(context, replace(config, budget=relaxed), start, table, code)[0]
 
 
 def _prune_and_tune(

@@ -23,6 +23,7 @@ from dtmm.planning.schedule_cost import conv_scratch
 from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler import Budgets, Problem, Schedule, get_solver, solve
+from dtmm.scheduler.least_loss import near_least_loss
 from dtmm.scheduler.pool import pool
 
 SCHEDULED_MODES = ("dtmm", "structured")
@@ -76,6 +77,7 @@ def candidates_within_plan(
     if kept is not None:
         problem = nested(problem, importance, kept)
     for rounds in range(1, MOST_ROUNDS + 1):
+        problem = with_loss_slack(problem, config)
         found = _best_schedules(problem, config, progress)
         planned = [planned_sram(folded, place, each) + budget.stack for each in found]
         fitting = [
@@ -115,6 +117,14 @@ def _best_schedules(
     return [each for each in found if each.objective <= slowest]
 
 
+def with_loss_slack(problem: Problem, config: Config) -> Problem:
+    """The problem with the loss budget that `budget.loss_slack` asks for, if it does."""
+    slack, settings = config.budget.loss_slack, config.schedule
+    if slack is None:
+        return problem
+    return near_least_loss(problem, slack, settings.solver, settings.gap, settings.time_limit_s)
+
+
 def measures_sensitivity(config: Config) -> bool:
     """Whether a run under these settings measures its own sensitivity."""
     settings = config.schedule
@@ -129,7 +139,7 @@ def first_problem(
     code: CodeSize,
     sensitivity: Sensitivity | None = None,
 ) -> Problem:
-    """The problem as the settings state it, before any row is tightened.
+    """The problem as the settings state it, before any row is tightened (`with_loss_slack` too).
 
     Args:
         sensitivity: the run's own; `schedule.sensitivity` names another.

@@ -112,7 +112,12 @@ def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
         "solver": found.solver,
         "seconds": found.seconds,
         "loss": found.loss,
-        "budgets": {"flash": budget.flash, "sram": budget.sram, "max_loss": budget.max_loss},
+        "budgets": {
+            "flash": budget.flash,
+            "sram": budget.sram,
+            "max_loss": budget.max_loss if budget.loss_slack is None else None,
+            "loss_slack": budget.loss_slack,
+        },
         "predicted": {"cycles": found.latency, "flash": found.flash, "sram": found.sram},
         "measured": {
             "cycles": measured.cycles,

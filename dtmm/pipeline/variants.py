@@ -11,7 +11,7 @@ from dtmm.latency.base import CostModel
 from dtmm.latency.code_size import CodeSize
 from dtmm.network.fold import fold
 from dtmm.network.ir import Network
-from dtmm.pipeline.scheduling import first_problem, measures_sensitivity
+from dtmm.pipeline.scheduling import first_problem, measures_sensitivity, with_loss_slack
 from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
 from dtmm.scheduler import Problem
@@ -33,7 +33,7 @@ def run_problem(folder: Path, cost_model: CostModel) -> Problem:
     if measures_sensitivity(config):
         _require(folder, "sensitivity.csv")
         sensitivity = Sensitivity.load(folder / "sensitivity.csv")
-    return first_problem(
+    problem = first_problem(
         config,
         fold(artifact.load(folder / "network.dtmm", Network)),
         artifact.load(folder / "importance.dtmm", Importance),
@@ -41,6 +41,7 @@ def run_problem(folder: Path, cost_model: CostModel) -> Problem:
         CodeSize.load(folder / "code_size.csv"),
         sensitivity,
     )
+    return with_loss_slack(problem, config)
 
 
 def _require(folder: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,18 @@ import pytest
 
 from dtmm import artifact
 from dtmm.config import Config, load_config, save_config
-from dtmm.errors import ConfigError
+from dtmm.config_values import Share
+from dtmm.errors import ConfigError, InfeasibleError
 from dtmm.latency.code_size import CodeSize
 from dtmm.latency.table import Cost
 from dtmm.network.groups import channel_groups
 from dtmm.network.ir import Network
-from dtmm.pipeline.scheduling import first_problem, levels
+from dtmm.pipeline.scheduling import candidates_within_plan, first_problem, levels
 from dtmm.pipeline.variants import run_problem
 from dtmm.planning import layout, required_points
 from dtmm.planning.sensitivity import Curve, Sensitivity
 from dtmm.pruning.importance import Importance
-from dtmm.scheduler import validate
+from dtmm.scheduler import Objective, solve, validate
 from tests.planning.conftest import FormulaCost, NetworkBuilder
 
 SETTINGS = ("table.channel_levels=2", "table.filterlet_levels=3", "budget.flash=64KiB")
@@ -97,3 +99,25 @@ def test_another_cost_model_for_a_finished_run(
         np.testing.assert_allclose(slower.latency, 2 * layer.latency)
         np.testing.assert_array_equal(slower.flash, layer.flash)
     assert twice.budgets == once.budgets
+
+
+@pytest.mark.parametrize("pool", [1, 4])
+def test_a_loss_slack_takes_the_place_of_the_loss_budget(
+    network: Network, scores: Importance, code: CodeSize, pool: int
+) -> None:
+    """The least loss within flash and SRAM is found, and the budget set by it."""
+    tight = _config("budget.max_loss=0", "budget.flash=6KiB", f"schedule.pool={pool}")
+    with pytest.raises(InfeasibleError, match="loss"):
+        candidates_within_plan(tight, network, scores, FormulaCost(), code)
+    unlimited = first_problem(
+        replace(tight, budget=replace(tight.budget, max_loss=None)),
+        network, scores, FormulaCost(), code,
+    )  # fmt: skip
+    least = solve(replace(unlimited, objective=Objective.only("loss")), gap=0.0).loss
+    for slack in (0.0, 0.5):
+        asked = replace(tight, budget=replace(tight.budget, loss_slack=Share(slack)))
+        found = candidates_within_plan(asked, network, scores, FormulaCost(), code)
+        assert found.problem.budgets.loss == pytest.approx((1 + slack) * least, rel=1e-3)
+        for schedule in found.schedules:
+            assert schedule.loss <= (1 + slack) * least * 1.001
+            assert schedule.flash <= 6 * 1024
