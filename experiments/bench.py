@@ -23,7 +23,7 @@ import dtmm
 from dtmm import artifact
 from dtmm.config import Config, load_config
 from dtmm.config_values import Bytes, Nats
-from dtmm.data import Dataset
+from dtmm.data import Samples
 from dtmm.latency.base import CostModel
 from dtmm.latency.code_size import CodeSize
 from dtmm.latency.table import LatencyTable
@@ -99,7 +99,7 @@ class Bench:
     """
 
     config: Config
-    dataset: Dataset
+    dataset: Samples
     network: Network
     importance: Importance
     table: LatencyTable

@@ -19,7 +19,7 @@ from dtmm.errors import MeasurementError
 from dtmm.network.fold import fold
 from dtmm.planning import layout
 from dtmm.pruning.modes import Pruned
-from dtmm.quantization import quantize, quantize_input
+from dtmm.quantization import dequantize_output, quantize, quantize_input
 from dtmm.quantization import run as run_reference
 from dtmm.training.calibrate import activation_ranges
 
@@ -76,10 +76,8 @@ def deploy(name: str, pruned: Pruned, dataset: Samples, test_images: int) -> Dep
     for ours in (measured.outputs, outputs[: len(some)]):
         if not np.array_equal(ours.reshape(expected.shape), expected):
             raise MeasurementError(f"{name}: device, host and reference compute differently")
-    last = network.tensors[network.outputs[0]]
-    values = (outputs.astype(np.float32) - last.zero_point) * np.float32(last.scale)
     kernels = tuple(sorted(set(deployment.kernels.values())))
-    return Deployed(values.reshape(len(outputs), *expected.shape[1:]), measured, kernels)
+    return Deployed(dequantize_output(network, outputs), measured, kernels)
 
 
 def _texts(provenance: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import click
 from dtmm import artifact
 from dtmm.config import FinetuneConfig, ImportanceConfig, SensitivityConfig, load_config
 from dtmm.config_values import Count, Share
+from dtmm.data import Dataset
 from dtmm.network.fold import fold
 from dtmm.network.groups import channel_groups
 from dtmm.pipeline.source import ConfiguredSource
@@ -127,6 +128,7 @@ class Bench:
     def judged(self) -> list[Batch]:
         """Test images."""
         data = self.dataset
+        assert isinstance(data, Dataset)  # the plan's networks are classifiers
         test = replace(data, train_images=data.test_images, train_labels=data.test_labels)
         return list(training_batches(test, self.plan.images, 128, seed=0))
 

@@ -162,7 +162,8 @@ class Bench:
 
     def labels(self, setting: str) -> npt.NDArray[np.int64]:
         """Of the test images that a setting is measured on."""
-        return self.dataset.test_labels[: self.plan.tested(setting)]
+        labels: npt.NDArray[np.int64] = self.dataset.test_targets[: self.plan.tested(setting)]
+        return labels
 
     def variant(self, name: str) -> Network:
         """Of VARIANTS; the pruned one is tuned once and kept."""
@@ -192,7 +193,7 @@ class Bench:
     def float_right(self, variant: str, count: int) -> Bools:
         """Per test image, the first `count`, whether the float network is right."""
         module, data = Executor(self.variant(variant)), self.dataset
-        return correct(module, data, data.test_images[:count], data.test_labels[:count])
+        return correct(module, data, data.test_images[:count], data.test_targets[:count])
 
     def measure(self, variant: str, setting: str) -> dict[str, Any]:
         """Accuracies (shares), the drop and its interval (points), and the error per tensor."""

@@ -171,7 +171,7 @@ def tuned_accuracy(
     tuned = finetune(network, bench.dataset, settings)
     data = bench.dataset
     few = slice(test_images)
-    right = accuracy(Executor(tuned), data, data.test_images[few], data.test_labels[few])
+    right = accuracy(Executor(tuned), data, data.test_images[few], data.test_targets[few])
     return {"accuracy": right, **row_provenance(seed, data.hash)}
 
 

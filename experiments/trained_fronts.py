@@ -138,7 +138,7 @@ def carry_out(
 def _judged(network: Network, bench: Bench, test_images: int) -> float:
     """Share of the first test images that the float network puts in their class."""
     data, few = bench.dataset, slice(test_images)
-    return accuracy(Executor(network), data, data.test_images[few], data.test_labels[few])
+    return accuracy(Executor(network), data, data.test_images[few], data.test_targets[few])
 
 
 def measure_all(bench: Bench, plan: Plan) -> Iterator[tuple[pd.DataFrame, str]]:

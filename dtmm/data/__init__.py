@@ -44,6 +44,7 @@ __all__ = [
     "Samples",
     "load_dataset",
     "load_detection",
+    "load_samples",
 ]
 
 
@@ -58,6 +59,18 @@ def load_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     if name not in DATASETS:
         raise DataError(f"unknown dataset {name!r}; known: {_names(DATASETS)}")
     return DATASETS[name](None if folder is None else Path(folder))
+
+
+def load_samples(name: str, folder: str | Path | None = None) -> Samples:
+    """The dataset called `name`, with labels or with boxes, from `folder` (None: its usual place).
+
+    Raises:
+        DataError: unknown name, or the files are missing or malformed.
+    """
+    if name not in DATASETS and name not in DETECTION:
+        known = _names({**DATASETS, **DETECTION})
+        raise DataError(f"unknown dataset {name!r}; known: {known}")
+    return load_detection(name, folder) if name in DETECTION else load_dataset(name, folder)
 
 
 def load_detection(name: str, folder: str | Path | None = None) -> DetectionDataset:

@@ -22,7 +22,7 @@ from dtmm.quantization.quantized import QuantizedNetwork
 if TYPE_CHECKING:
     from torch import nn
 
-    from dtmm.data import Dataset
+    from dtmm.data import Samples
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,18 @@ class Result:
 
 def compress(
     model: nn.Module | QuantizedNetwork,
-    dataset: Dataset | None,
+    dataset: Samples | None,
     config: Config | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Prune, fine-tune, quantize, deploy and measure a trained classifier.
+    """Prune, fine-tune, quantize, deploy and measure a trained classifier or detector.
 
     The module is not changed. Calling again with the same arguments reuses the run folder.
 
     Args:
-        model: trained, float [N, C, H, W] to logits, of operators that `from_torch` reads; or an
-            int8 network (`load_tflite`), whose float form is pruned, tuned and quantized again.
+        model: trained, float [N, C, H, W] to logits (to [N, C, H, W] of `dtmm.detection.grid` with
+            a DetectionDataset), of operators that `from_torch` reads; or an int8 network
+            (`load_tflite`), whose float form is pruned, tuned and quantized again.
         dataset: None, for an int8 network alone: weights decide what goes, nothing is trained.
         config: settings and budgets (`dtmm.load_config`); `config.run` names the run folder,
             `config.model.name` the network.

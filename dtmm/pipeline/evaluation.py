@@ -14,8 +14,9 @@ from dtmm.deploy import Deployment, HostModel, Measurement, run_on_device
 from dtmm.errors import MeasurementError
 from dtmm.pipeline import files
 from dtmm.pipeline.engine import Context
-from dtmm.quantization import quantize_input
+from dtmm.quantization import dequantize_output, quantize_input
 from dtmm.quantization import run as run_reference
+from dtmm.training.tasks import task_of
 
 COUNTED_IMAGES = 3
 """Images whose instructions are counted; an inference's count hardly depends on its image."""
@@ -29,7 +30,8 @@ def evaluate(context: Context, deployment_file: str, measurement_file: str) -> d
     Accuracy is that of the host's C library over all test images, which computes the same bytes.
 
     Returns:
-        "accuracy" (share of the test images), "bit_exact", "images_compared".
+        "accuracy" (from 0 to 1, see `dtmm.training.tasks.Task.judge`), "bit_exact",
+        "images_compared".
 
     Raises:
         MeasurementError: an output byte differs between device, host and reference, or the stack
@@ -55,9 +57,9 @@ def evaluate(context: Context, deployment_file: str, measurement_file: str) -> d
         raise MeasurementError(_disagreement(wrong, len(some)))
     _require_stack(context.config, measured)
     files.save(context, measurement_file, measured)
-    right = on_host.argmax(axis=1) == dataset.test_labels
+    outputs = dequantize_output(deployment.network, on_host)
     return {
-        "accuracy": float(right.mean()),
+        "accuracy": task_of(dataset).judge(outputs, dataset),
         "bit_exact": bit_exact,
         "images_compared": len(some),
     }

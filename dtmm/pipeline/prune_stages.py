@@ -145,8 +145,8 @@ def finetune(context: Context) -> str:
     from dtmm.pruning.modes import Pruned
     from dtmm.training.executor import Executor
     from dtmm.training.finetune import finetune as tune
-    from dtmm.training.loop import accuracy
     from dtmm.training.masks import filterlet_masks
+    from dtmm.training.tasks import task_of
 
     source = files.load(context, "network.dtmm", Network)
     pruned = files.load(context, "pruned.dtmm", Pruned)
@@ -164,10 +164,11 @@ def finetune(context: Context) -> str:
         )
     files.save(context, "tuned.dtmm", tuned)
     checkpoint.unlink(missing_ok=True)
-    share = accuracy(Executor(tuned), dataset, dataset.test_images, dataset.test_labels)
+    task = task_of(dataset)
+    share = task.score(Executor(tuned), dataset)
     if dataset.name == NO_DATA:
         return f"no images: nothing to tune; {100 * share:.2f} % of random images decided as before"
-    return f"{100 * share:.2f} % test accuracy in float"
+    return f"{100 * share:.2f} % test {task.measure_words} in float"
 
 
 def quantize(context: Context) -> str:

@@ -21,7 +21,7 @@ from dtmm.quantization.quantized import QuantizedNetwork
 if TYPE_CHECKING:
     from torch import nn
 
-    from dtmm.data import Dataset, Samples
+    from dtmm.data import Samples
 
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -34,7 +34,7 @@ class Source(Protocol):
     """The two things a run begins with, and what identifies them."""
 
     @property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> Samples:
         """The dataset."""
 
     def network(self) -> tuple[Network, str]:
@@ -59,13 +59,13 @@ class ConfiguredSource:
     config: Config
 
     @cached_property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> Samples:
         """See Source."""
-        from dtmm.data import load_dataset
+        from dtmm.data import load_samples
 
         if self.config.data.name == NO_DATA:
             return random_dataset(self._int8(f"data.name={NO_DATA}"))
-        return load_dataset(self.config.data.name, self.config.data.folder)
+        return load_samples(self.config.data.name, self.config.data.folder)
 
     def _int8(self, asked: str) -> QuantizedNetwork:
         """The int8 file that a setting asks for."""
@@ -89,13 +89,15 @@ class ConfiguredSource:
         """See Source."""
         from dtmm.models import build_model, load_checkpoint
         from dtmm.quantization.tflite_reader import load_tflite
+        from dtmm.training.tasks import task_of
 
         if self._checkpoint.suffix == ".tflite":
             return int8_form(load_tflite(self._checkpoint), self._checkpoint.name, self.dataset)
         module = build_model(self.config.model.name, self.dataset)
         metadata = load_checkpoint(self._checkpoint, module)
-        accuracy = metadata.get("test_accuracy", "unknown")
-        summary = f"{self._checkpoint.name}: test accuracy {accuracy} in float"
+        task = task_of(self.dataset)
+        score = metadata.get(f"test_{task.measure}", "unknown")
+        summary = f"{self._checkpoint.name}: test {task.measure_words} {score} in float"
         return capture(module, self.dataset, self.config.model.name), summary
 
     def identity(self) -> str:
@@ -113,7 +115,7 @@ class GivenSource:
     """A caller's own trained module, or an int8 network; and dataset."""
 
     module: nn.Module | QuantizedNetwork
-    dataset: Dataset
+    dataset: Samples
     name: str
 
     def network(self) -> tuple[Network, str]:
@@ -142,7 +144,7 @@ class GivenSource:
         return ranges_of(self.module)
 
 
-def int8_form(network: QuantizedNetwork, what: str, dataset: Dataset) -> tuple[Network, str]:
+def int8_form(network: QuantizedNetwork, what: str, dataset: Samples) -> tuple[Network, str]:
     """The float network that an int8 one approximates, to be pruned, tuned and quantized again.
 
     A softmax at its end is left out: training wants the logits, and the largest stays the largest.

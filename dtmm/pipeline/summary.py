@@ -22,6 +22,7 @@ from dtmm.pipeline.tradeoff import tradeoff
 from dtmm.pruning.counts import kept_counts
 from dtmm.scheduler import Problem, Schedule
 from dtmm.table import read_table
+from dtmm.training.tasks import task_of
 
 
 def stage_summary(context: Context, stage: str) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def build_report(context: Context) -> dict[str, Any]:
         "name": config.run.name,
         "model": config.model.name,
         "dataset": dataset.name,
-        "test_images": len(dataset.test_labels),
+        "measure": task_of(dataset).measure_words,
+        "test_images": len(dataset.test_targets),
         "device_images": len(ours.outputs),
         "clock_mhz": config.device.clock_mhz,
         "dense": _system(dense, evaluation["dense"]["accuracy"], config.device.clock_mhz),

@@ -15,7 +15,7 @@ from torch import nn
 
 from dtmm.artifact import write_atomic
 from dtmm.config import Config
-from dtmm.data import DETECTION, load_dataset, load_detection
+from dtmm.data import load_samples
 from dtmm.errors import ArtifactError
 from dtmm.models import build_model, load_checkpoint, save_checkpoint
 from dtmm.pipeline.progress import Progress
@@ -38,8 +38,7 @@ def train_checkpoint(config: Config, out: Path | None, progress: Progress) -> di
         DtmmError: unknown model or dataset, missing files, or a path that cannot be written.
     """
     out = out or Path("checkpoints") / f"{config.model.name}_{config.data.name}.safetensors"
-    load = load_detection if config.data.name in DETECTION else load_dataset
-    dataset = load(config.data.name, config.data.folder)
+    dataset = load_samples(config.data.name, config.data.folder)
     measure = task_of(dataset).measure
     settings = config.train
     torch.manual_seed(settings.seed)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from dtmm.quantization.ptq import quantize, quantize_input
+from dtmm.quantization.ptq import dequantize_output, quantize, quantize_input
 from dtmm.quantization.quantized import QuantizedNetwork, QuantizedTensor
 from dtmm.quantization.reference import run
 
-__all__ = ["QuantizedNetwork", "QuantizedTensor", "quantize", "quantize_input", "run"]
+__all__ = [
+    "QuantizedNetwork",
+    "QuantizedTensor",
+    "dequantize_output",
+    "quantize",
+    "quantize_input",
+    "run",
+]

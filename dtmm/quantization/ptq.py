@@ -113,6 +113,14 @@ def quantize_input(
     return np.clip(codes, -128, 127).astype(np.int8)
 
 
+def dequantize_output(network: QuantizedNetwork, codes: npt.NDArray[np.int8]) -> Float32:
+    """Real values, [N, ...] float32, of the int8 codes of the network's output for N images."""
+    tensor = network.tensors[network.outputs[0]]
+    values = (codes.astype(np.float32) - tensor.zero_point) * np.float32(tensor.scale)
+    found: Float32 = values.reshape(len(codes), *tensor.shape[1:])
+    return found
+
+
 def shared_scales(folded: Network) -> dict[str, str]:
     """Per tensor, the one that stands for all that TFLite wants to have its scale."""
     tied: DisjointSet = DisjointSet(folded.tensors)

@@ -10,12 +10,10 @@ def comparison_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]
     """(quantity, dense int8, DTMM, ratio or difference), formatted."""
     dense, ours = report["dense"], report["dtmm"]
     clock = report["clock_mhz"]
-    judged = (
-        "test accuracy ({:,} images)" if has_data(report) else "as the file ({:,} random images)"
-    )
+    judged = "test {} ({:,} images)" if has_data(report) else "as the file ({1:,} random images)"
     rows = [
         (
-            judged.format(report["test_images"]),
+            judged.format(report["measure"], report["test_images"]),
             f"{100 * dense['accuracy']:.2f} %",
             f"{100 * ours['accuracy']:.2f} %",
             f"{100 * (ours['accuracy'] - dense['accuracy']):+.2f} points",

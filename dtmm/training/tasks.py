@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from dtmm.detection.grid import detect
 from dtmm.errors import ConfigError
 from dtmm.training.detection_loss import detection_loss
 from dtmm.training.hardware import device_of
-from dtmm.training.loop import Loss, accuracy, to_tensor
+from dtmm.training.loop import Loss, to_tensor
 
 BATCH = 250
 
@@ -52,17 +51,22 @@ class Task:
     """What a network is trained for.
 
     Attributes:
-        score: what share of the test split the module, in eval mode, gets right; `measure` is
-            the score's name.
+        judge: how good outputs [N, classes] or [N, H, W, C] for the test images are, from 0 to 1;
+            `measure` is the name of that score, `measure_words` for people.
         distils: whether a teacher's outputs can be learned from by `dtmm.training.finetune`.
     """
 
     name: str
     loss: TargetLoss
     loss_name: str
-    score: Callable[[nn.Module, Samples], float]
+    judge: Callable[[Targets, Samples], float]
     measure: str
+    measure_words: str
     distils: bool
+
+    def score(self, module: nn.Module, dataset: Samples) -> float:
+        """How good the module, in eval mode, is on the test images."""
+        return self.judge(outputs_of(module, dataset, dataset.test_images), dataset)
 
     def training_loss(self, label_smoothing: float = 0.0) -> Loss:
         """The mean loss, for the training loop."""
@@ -80,35 +84,51 @@ class Task:
             )
 
 
-def _accuracy(module: nn.Module, dataset: Samples) -> float:
-    return accuracy(module, dataset, dataset.test_images, dataset.test_targets)
+def _accuracy(outputs: Targets, dataset: Samples) -> float:
+    chosen = outputs.reshape(len(outputs), -1).argmax(axis=1)
+    return float((chosen == dataset.test_targets).mean())
 
 
-def _map50(module: nn.Module, dataset: Samples) -> float:
-    return mean_average_precision(
-        detect(outputs_of(module, dataset, dataset.test_images)), dataset.test_targets
-    ).at_50
+def _map50(outputs: Targets, dataset: Samples) -> float:
+    return mean_average_precision(detect(outputs), dataset.test_targets).at_50
 
 
 @torch.no_grad()
 def outputs_of(module: nn.Module, dataset: Samples, images: Images) -> Targets:
-    """[N, H, W, C] float32 outputs of a module in eval mode for [N, H, W, C] uint8 images."""
+    """[N, classes] or [N, H, W, C] float32 outputs of a module in eval mode, on its device.
+
+    Args:
+        images: [N, H, W, C] uint8.
+    """
     module.eval()
     device = device_of(module)
     parts = [
         module(to_tensor(dataset.to_input(images[start : start + BATCH])).to(device))
         for start in range(0, len(images), BATCH)
     ]
-    found: Targets = np.concatenate([part.permute(0, 2, 3, 1).cpu().numpy() for part in parts])
-    return found
+    found = torch.cat([part.cpu() for part in parts])
+    last: Targets = (found.permute(0, 2, 3, 1) if found.dim() == 4 else found).numpy()
+    return last
 
 
 TASKS: Mapping[str, Task] = {
     "classification": Task(
-        "classification", cross_entropy, "cross-entropy", _accuracy, "accuracy", distils=True
+        "classification",
+        cross_entropy,
+        "cross-entropy",
+        _accuracy,
+        "accuracy",
+        "accuracy",
+        distils=True,
     ),
     "detection": Task(
-        "detection", detection_loss, "detection loss", _map50, "map50", distils=False
+        "detection",
+        detection_loss,
+        "detection loss",
+        _map50,
+        "map50",
+        "mAP at 0.5",
+        distils=False,
     ),
 }
 

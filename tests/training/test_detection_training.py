@@ -15,6 +15,7 @@ from dtmm.config import (
     PruneConfig,
     QuantizeConfig,
     SensitivityConfig,
+    load_config,
 )
 from dtmm.config_values import Count, Share
 from dtmm.data import Dataset, DetectionDataset, load_dataset
@@ -26,6 +27,7 @@ from dtmm.errors import ConfigError
 from dtmm.models.tiny_yolo import TinyYolo
 from dtmm.network.fold import fold
 from dtmm.network.ir import Network
+from dtmm.pipeline.compress import compress
 from dtmm.pipeline.source import capture
 from dtmm.planning import Levels, layout
 from dtmm.pruning.measured_loss import mean_loss
@@ -34,6 +36,7 @@ from dtmm.pruning.modes.base import stored_bytes
 from dtmm.pruning.registry import estimate_importance
 from dtmm.pruning.sensitivity_measure import measure_sensitivity
 from dtmm.quantization import quantize, quantize_input, run
+from dtmm.report.rows import comparison_rows
 from dtmm.training.batches import training_batches
 from dtmm.training.calibrate import activation_ranges
 from dtmm.training.dense import train_dense
@@ -231,3 +234,26 @@ def test_a_detector_has_no_teacher(network: Network, scenes: DetectionDataset) -
 def test_tasks_are_told_apart() -> None:
     digits: Dataset = load_dataset("digits")
     assert task_of(digits).measure == "accuracy"
+
+
+def test_a_detector_from_its_module_to_the_device(
+    module: TinyYolo, scenes: DetectionDataset, toolchain: None, tmp_path: Path
+) -> None:
+    settings = (
+        "run.name=bars", f"run.folder={tmp_path}", "model.name=tiny_yolo",
+        "importance.batches=4", "table.cost_model=analytic", "table.channel_levels=4",
+        "budget.flash=24KiB", "budget.sram=96KiB", "budget.loss_slack=0", "schedule.pool_images=64",
+        "finetune.epochs=2", "finetune.batch=16", "finetune.optimizer=adam", "finetune.lr=0.005",
+        "finetune.precision=fp32", "device.images=2",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"finetune\.distill is 0\.5, expected 0: detection"):
+        compress(module, scenes, load_config(overrides=settings))
+    result = compress(module, scenes, load_config(overrides=[*settings, "finetune.distill=0"]))
+    report = result.report
+    assert report["bit_exact"] and report["measure"] == "mAP at 0.5"
+    dense = report["dense"]["accuracy"]
+    assert dense == pytest.approx(task_of(scenes).score(module, scenes), abs=0.05)
+    assert dense - 0.25 < report["dtmm"]["accuracy"]
+    assert sum(report["dtmm"]["flash"].values()) <= 24 * 1024
+    assert comparison_rows(report)[0][0] == "test mAP at 0.5 (40 images)"
+    assert "test mAP at 0.5 (40 images)" in (result.folder / "report.html").read_text()
