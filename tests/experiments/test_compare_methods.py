@@ -19,10 +19,14 @@ from experiments.cells import read_cells
 from experiments.compare_methods import QUICK, Plan, main, missing, summary
 from experiments.compare_methods_table import (
     BEGIN,
+    BEGIN_MATCHED,
+    BEGIN_PAIRED,
     BEGIN_SCHEDULES,
     DOCUMENT,
     END,
     render,
+    render_matched,
+    render_paired,
     render_schedules,
 )
 from experiments.compare_schedules import chosen
@@ -190,8 +194,12 @@ def test_a_tiny_run(toolchain: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_document_holds_the_committed_tables() -> None:
     cells, _ = read_cells(RESULTS / "compare_methods.csv")
     schedules, _ = read_table(RESULTS / "compare_schedules.csv")
+    tests, _ = read_table(RESULTS / "compare_methods_paired.csv")
+    averages, _ = read_table(RESULTS / "overall_averages.csv", text=("status",))
     for begin, text in (
         (BEGIN, render(cells)),
+        (BEGIN_PAIRED, render_paired(tests)),
+        (BEGIN_MATCHED, render_matched(averages)),
         (BEGIN_SCHEDULES, render_schedules(schedules)),
     ):
         between = DOCUMENT.read_text().split(begin)[1].split(END)[0]
