@@ -82,6 +82,7 @@ FULL = Plan(
         ("fashion_mnist", "resnet12"),
         ("fashion_mnist", "vgg11"),
         ("fashion_scenes", "resnet12"),
+        ("fashion_mnist", "squeezenet"),
     ),
     shares=(0.1, 0.3, 0.5),
     seeds=(0, 1, 2),
