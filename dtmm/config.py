@@ -155,15 +155,15 @@ class SensitivityConfig:
 class BudgetConfig:
     """Upper limits of flash and SRAM (bytes) and of the estimated loss increase (nats).
 
-    `loss_slack`, where it is given, takes the place of `max_loss`: the schedule may lose so large a
-    share more than the least loss that fits flash and SRAM. 0 takes the network that loses least.
+    Without `max_loss` the schedule may lose the share `loss_slack` more than the least loss that
+    fits flash and SRAM; 0 takes the network that loses least.
     `stack`: bytes of SRAM set aside for the stack; a run that measures more fails.
     """
 
     flash: Bytes | None = Bytes(400 * KIB)
     sram: Bytes | None = Bytes(64 * KIB)
-    max_loss: Nats | None = Nats(1.05)
-    loss_slack: Share | None = None
+    max_loss: Nats | None = None
+    loss_slack: Share = Share(0.3)
     stack: Bytes = Bytes(1 * KIB)
 
 

@@ -36,7 +36,11 @@ def _run_options(function: Function) -> Function:
     for decorate in (
         click.argument("overrides", nargs=-1, metavar="[SECTION.KEY=VALUE]..."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
-        click.option("--max-loss", metavar="NATS", help="Budget: estimated loss increase, nats."),
+        click.option(
+            "--max-loss",
+            metavar="NATS",
+            help="Budget: estimated loss increase in nats, in place of budget.loss_slack.",
+        ),
         click.option("--sram", metavar="SIZE", help="Budget: SRAM, e.g. 128KiB."),
         click.option("--flash", metavar="SIZE", help="Budget: flash, e.g. 256KiB."),
         click.option("--config", type=click.Path(path_type=Path), help="A YAML file of settings."),

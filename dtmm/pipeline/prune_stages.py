@@ -105,6 +105,11 @@ def schedule(context: Context) -> str:
     some = dataset.to_input(dataset.train_images[:CHECKED_IMAGES])
     require_equal_outputs(source, selection, removed, some)
     files.save(context, "pruned.dtmm", Pruned(removed, found.kernels))
+    if config.budget.max_loss is None and result.problem.budgets.loss == 0:
+        context.progress.line(
+            "the whole network fits: nothing that matters is pruned; give smaller budgets of flash "
+            "or SRAM, or --max-loss to prune for latency"
+        )
     unit = "nats" if dataset.name != NO_DATA else "shares of layers' weights"
     again = f", after {rounds} rounds (the real arena plan broke the SRAM budget)"
     if len(ranking) > 1:

@@ -133,7 +133,9 @@ def _choose(
     try:
         return choose(context, config, start, table, code)[0]
     except InfeasibleError:
-        relaxed = replace(config.budget, loss_slack=LOSS_SLACK)
+        if config.budget.max_loss is None:
+            raise
+        relaxed = replace(config.budget, max_loss=None, loss_slack=LOSS_SLACK)
         return choose(context, replace(config, budget=relaxed), start, table, code)[0]
 
 

@@ -118,11 +118,13 @@ def _best_schedules(
 
 
 def with_loss_slack(problem: Problem, config: Config) -> Problem:
-    """The problem with the loss budget that `budget.loss_slack` asks for, if it does."""
-    slack, settings = config.budget.loss_slack, config.schedule
-    if slack is None:
+    """The problem with the loss budget that `budget.loss_slack` asks for, if `max_loss` is none."""
+    budget, settings = config.budget, config.schedule
+    if budget.max_loss is not None:
         return problem
-    return near_least_loss(problem, slack, settings.solver, settings.gap, settings.time_limit_s)
+    return near_least_loss(
+        problem, budget.loss_slack, settings.solver, settings.gap, settings.time_limit_s
+    )
 
 
 def measures_sensitivity(config: Config) -> bool:

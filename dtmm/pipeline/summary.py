@@ -117,8 +117,8 @@ def _schedule(context: Context, measured: Measurement) -> dict[str, Any]:
         "budgets": {
             "flash": budget.flash,
             "sram": budget.sram,
-            "max_loss": budget.max_loss if budget.loss_slack is None else None,
-            "loss_slack": budget.loss_slack,
+            "max_loss": budget.max_loss,
+            "loss_slack": budget.loss_slack if budget.max_loss is None else None,
         },
         "predicted": {"cycles": found.latency, "flash": found.flash, "sram": found.sram},
         "measured": {

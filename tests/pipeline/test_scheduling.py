@@ -89,11 +89,12 @@ def test_another_cost_model_for_a_finished_run(
 ) -> None:
     with pytest.raises(ConfigError, match=r"no config\.yaml in this run"):
         run_problem(tmp_path, FormulaCost())
-    save_config(_config(), tmp_path / "config.yaml")
+    config = _config("budget.max_loss=1")
+    save_config(config, tmp_path / "config.yaml")
     artifact.save(network, tmp_path / "network.dtmm")
     artifact.save(scores, tmp_path / "importance.dtmm")
     code.save(tmp_path / "code_size.csv")
-    once = first_problem(_config(), network, scores, FormulaCost(), code)
+    once = first_problem(config, network, scores, FormulaCost(), code)
     twice = run_problem(tmp_path, TwiceAsSlow())
     for layer, slower in zip(once.layers, twice.layers, strict=True):
         np.testing.assert_allclose(slower.latency, 2 * layer.latency)
@@ -115,7 +116,8 @@ def test_a_loss_slack_takes_the_place_of_the_loss_budget(
     )  # fmt: skip
     least = solve(replace(unlimited, objective=Objective.only("loss")), gap=0.0).loss
     for slack in (0.0, 0.5):
-        asked = replace(tight, budget=replace(tight.budget, loss_slack=Share(slack)))
+        budget = replace(tight.budget, max_loss=None, loss_slack=Share(slack))
+        asked = replace(tight, budget=budget)
         found = candidates_within_plan(asked, network, scores, FormulaCost(), code)
         assert found.problem.budgets.loss == pytest.approx((1 + slack) * least, rel=1e-3)
         for schedule in found.schedules:
