@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class CellTable:
     about: Mapping[str, str]
 
     def evaluate(self, cell: Cell, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The row of a cell, from the table or else measured and written.
+        """The row of a cell, from the table or else measured and written with the wall time.
 
         Args:
             measure: gives the row's other columns, and as "provenance" the header lines of the
@@ -64,7 +65,9 @@ class CellTable:
         found = rows[self._same(rows, cell)]
         if len(found):
             return {str(name): value for name, value in found.iloc[0].items()}
+        start = time.perf_counter()
         row = {key: cell[key] for key in self.keys} | measure()
+        row["seconds"] = round(time.perf_counter() - start)
         self._keep(row)
         return row
 

@@ -126,7 +126,7 @@ def cell_table(plan: Plan, folder: Path) -> CellTable:
         "commit": commit(),
         "dtmm": dtmm.__version__,
         "unit": "flash, sram in bytes; cycles, instructions of one inference; accuracy a "
-        "share; right base64 of one bit per test image",
+        "share; right base64 of one bit per test image; seconds of wall time",
     }
     return CellTable(folder / f"{NAME}.csv", KEYS, conditions, about)
 

@@ -294,7 +294,7 @@ def cell_table(subject: Subject, folder: Path) -> CellTable:
         "dtmm": dtmm.__version__,
         "network": f"{MODEL} on {DATA}",
         "unit": "map50, map (0.5 to 0.95): shares, of the int8 network, float_ of the float one; "
-        "flash, sram bytes; cycles, instructions of one inference",
+        "flash, sram bytes; cycles, instructions of one inference; seconds of wall time",
     }
     return CellTable(folder / f"{NAME}.csv", KEYS, conditions, about)
 
