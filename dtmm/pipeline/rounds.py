@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dtmm.config import BudgetConfig, Config
-from dtmm.config_values import Bytes, Nats, Share
+from dtmm.config_values import Bytes, Nats
 from dtmm.errors import ConfigError, InfeasibleError
 from dtmm.latency.code_size import CodeSize
 from dtmm.latency.table import LatencyTable
@@ -37,9 +37,6 @@ from dtmm.scheduler.evaluate import Totals, evaluate
 from dtmm.table import write_table
 from dtmm.training.finetune import finetune
 from dtmm.training.masks import filterlet_masks
-
-LOSS_SLACK = Share(0.1)
-"""A round may lose so much more than the least that its flash and SRAM ask for."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +126,14 @@ def round_budget(last: BudgetConfig, whole: Totals, number: int, rounds: int) ->
 def _choose(
     context: Context, config: Config, start: Start, table: LatencyTable, code: CodeSize
 ) -> Choice:
-    """Within the round's budgets; where nothing that fits loses so little, near the least loss."""
+    """Within the round's budgets; where nothing that fits loses so little as `max_loss`, within
+    `loss_slack` of the least loss."""
     try:
         return choose(context, config, start, table, code)[0]
     except InfeasibleError:
         if config.budget.max_loss is None:
             raise
-        relaxed = replace(config.budget, max_loss=None, loss_slack=LOSS_SLACK)
+        relaxed = replace(config.budget, max_loss=None)
         return choose(context, replace(config, budget=relaxed), start, table, code)[0]
 
 
