@@ -112,7 +112,7 @@ def run(job: Job, only: Sequence[str] = ()) -> None:
         if budget is not None:
             for cell in group:
                 flash = round(cell["share"] * budget["flash"])
-                _evaluate(table, plan, work, cell, flash=flash, code=int(budget["flash_code"]))
+                _evaluate(table, plan, work, cell, flash=flash)
 
 
 def cell_table(plan: Plan, folder: Path) -> CellTable:

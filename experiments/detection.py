@@ -169,7 +169,6 @@ def cell(
     share: float,
     seed: int,
     flash: int,
-    code: int,
     subject: Subject,
 ) -> dict[str, Any]:
     """A method's detector: precision in float and int8, flash, SRAM and cycles.
@@ -177,13 +176,13 @@ def cell(
     Args:
         method: of `experiments.methods.METHODS`, or "dense", which is not tuned.
         share: of the dense network's flash, to name the cell.
-        flash: budget in bytes. code: the dense network's bytes of code.
+        flash: budget in bytes.
     """
     dataset, plan = subject.dataset, subject.plan
     pruned, schedule = Pruned(subject.network), None
     if method != DENSE:
         try:
-            pruned, schedule = methods.prune(subject.task, method, flash, code, seed, plan.tuning)
+            pruned, schedule = methods.prune(subject.task, method, flash, seed, plan.tuning)
         except InfeasibleError as error:
             why = {"status": "infeasible", "reason": str(error)}
             return {**why, **row_provenance(seed, dataset.hash)}
@@ -269,14 +268,14 @@ def run(job: Job) -> None:
     plan = QUICK if job.quick else FULL
     subject = load_subject(plan, job.folder / f"{NAME}_work" if job.quick else WORK)
     table = cell_table(subject, job.folder)
-    budget = {"flash": 0.0, "flash_code": 0.0}
+    whole = 0
     for point in plan.cells():
-        flash, code = round(point["share"] * budget["flash"]), int(budget["flash_code"])
-        measure = functools.partial(cell, **point, flash=flash, code=code, subject=subject)
+        flash = round(point["share"] * whole)
+        measure = functools.partial(cell, **point, flash=flash, subject=subject)
         found = table.evaluate({"task": DATA, "model": MODEL, **point}, measure)
         said = f", mAP50 {100 * found['map50']:.1f} %" if found["status"] == MEASURED else ""
         click.echo(f"{point['method']} {point['share']:g}: {found['status']}{said}", err=True)
-        budget = found if point["method"] == DENSE else budget
+        whole = found["flash"] if point["method"] == DENSE else whole
 
 
 def cell_table(subject: Subject, folder: Path) -> CellTable:

@@ -1,9 +1,9 @@
 """One cell of the comparison: a network pruned by one method to one size, tuned, in int8, measured.
 
 Every method gets the same trained network, the same fine-tuning and the same flash budget, which is
-a share of the dense int8 network's flash, code included. Modes with a rule of their own get the
-budget less the dense network's code for their weights, index and parameters; the scheduler counts
-the code of the kernels that it chooses. What a cell reports is read off the ELF.
+a share of the dense int8 network's flash, code included. Modes with a rule of their own get for
+weights, index and parameters what the code of the kernels that they run leaves; the scheduler
+counts the code of the kernels that it chooses. What a cell reports is read off the ELF.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from dtmm.scheduler.least_loss import near_least_loss
 from dtmm.scheduler.pool import pool
 from dtmm.training.finetune import finetune
 from dtmm.training.masks import filterlet_masks
-from experiments.deployed import deploy
+from experiments.deployed import COMPARED_IMAGES, deploy
 from experiments.experiment import row_provenance
 
 LEVELS = Levels(channels=8, filterlets=8)
@@ -135,7 +135,6 @@ def cell(
     tuning: Mapping[str, Any],
     test_images: int,
     flash: int = 0,
-    code: int = 0,
 ) -> dict[str, Any]:
     """A method's network: accuracy in int8, flash, SRAM and cycles, as JSON values.
 
@@ -146,7 +145,7 @@ def cell(
         tuning: settings of fine-tuning; the training that some modes do before, in addition, takes
             epochs, images_per_epoch and batch from it, and where an optimizer is named that and lr.
         test_images: the first so many.
-        flash: budget in bytes. code: the dense network's bytes of code.
+        flash: budget in bytes.
 
     Returns:
         "status": "measured", or "infeasible" and "reason"; the numbers; "right": base64 of a bit
@@ -156,7 +155,7 @@ def cell(
     pruned, found = Pruned(known.network), None
     if method != "dense":
         try:
-            pruned, found = prune(known, method, flash, code, seed, tuning)
+            pruned, found = prune(known, method, flash, seed, tuning)
         except InfeasibleError as error:
             return {"status": "infeasible", "reason": str(error)}
         settings = FinetuneConfig(**tuning, seed=seed)
@@ -169,7 +168,7 @@ def cell(
 
 
 def prune(
-    task: Task, method: str, flash: int, code: int, seed: int, tuning: Mapping[str, Any]
+    task: Task, method: str, flash: int, seed: int, tuning: Mapping[str, Any]
 ) -> tuple[Pruned, Schedule | None]:
     """The network within `flash` bytes by a method, not yet tuned, and its schedule if any."""
     how = METHODS[method]
@@ -181,7 +180,31 @@ def prune(
     if "optimizer" in tuning:  # a rate belongs to its optimizer
         before |= {key: tuning[key] for key in ("optimizer", "lr")}
     settings = PruneConfig(**before, seed=seed)
-    return OWN_RULE[how](task.network, task.dataset, flash - code, settings), None
+    stored = flash - own_code(task, how, flash, settings)
+    return OWN_RULE[how](task.network, task.dataset, stored, settings), None
+
+
+def own_code(task: Task, mode: str, flash: int, settings: PruneConfig) -> int:
+    """Bytes to set aside for the code of a mode's network, so that it takes `flash` bytes in all.
+
+    They are read off ELFs of networks that were trained for one step only before they were pruned:
+    code depends on kernels and shapes, not on weights. Less code leaves more weights, and more
+    weights may want other kernels, so what is set aside is tried.
+
+    Raises:
+        InfeasibleError: the mode has no network so small.
+    """
+    step = dataclasses.replace(settings, epochs=Count(1), images_per_epoch=settings.batch)
+
+    def code_beside(aside: int) -> int:
+        pruned = OWN_RULE[mode](task.network, task.dataset, flash - aside, step)
+        deployed = deploy(task.model, pruned, task.dataset, COMPARED_IMAGES)
+        return deployed.measured.flash["code"]
+
+    largest = code_beside(0)
+    needed = code_beside(largest)
+    grown = needed < largest and code_beside(needed) > needed
+    return largest if grown else needed
 
 
 def schedule(task: Task, how: Scheduled, flash: int) -> Schedule:

@@ -165,7 +165,7 @@ def test_a_tiny_run(toolchain: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert set(cells["method"]) == {"dense", "unstructured", "dtmm"}
     measured = cells[cells["status"] == "measured"].set_index("method")
     budget = QUICK.shares[0] * measured.loc["dense", "flash"]
-    assert measured.loc["unstructured", "flash"] < 1.05 * budget
+    assert 0.6 * budget < measured.loc["unstructured", "flash"] <= 1.01 * budget
     assert "conv_csr" in measured.loc["unstructured", "kernels"]
     assert "cycle_model" in provenance
 
@@ -213,9 +213,7 @@ def test_a_failing_cell_is_named_and_the_others_go_on(
         if method == "chip":
             raise MeasurementError("the device is on fire")
         made = row(method, 1, 100, right(10))
-        return {key: made[key] for key in made if key not in compare_methods.KEYS} | {
-            "flash_code": 1
-        }
+        return {key: made[key] for key in made if key not in compare_methods.KEYS}
 
     monkeypatch.setattr(methods, "cell", fake)
     compare_methods.run(Job(tmp_path, quick=True))
