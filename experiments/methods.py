@@ -202,9 +202,10 @@ def own_code(task: Task, mode: str, flash: int, settings: PruneConfig) -> int:
         return deployed.measured.flash["code"]
 
     largest = code_beside(0)
-    needed = code_beside(largest)
-    grown = needed < largest and code_beside(needed) > needed
-    return largest if grown else needed
+    aside = code_beside(largest)
+    while aside < largest and (needed := code_beside(aside)) > aside:
+        aside = needed
+    return aside
 
 
 def schedule(task: Task, how: Scheduled, flash: int) -> Schedule:
