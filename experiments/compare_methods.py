@@ -164,13 +164,14 @@ def summary(plan: Plan, cells: pd.DataFrame) -> dict[str, Any]:
     """Per task what DTMM needs against rivals at matched accuracy, in percent, and what is missing.
 
     Sizes are those of the schedules that lose least at a size, latencies those of the fast ones;
-    keys that end in `_of_METHOD` have it the other way round. A comparison with a method that has
-    no cell is None.
+    keys that end in `_of_METHOD` have it the other way round. A comparison of methods that do not
+    both have cells of two sizes is None.
     """
     found: dict[str, Any] = {"paper": PAPER, "tasks": {}, "missing": missing(plan, cells)}
     measured = cells[cells["status"] == MEASURED]
     for (task, model), rows in measured.groupby(["task", "model"], sort=False):
-        comparison = Comparison(rows)
+        sizes = rows.groupby("method")["share"].nunique()
+        comparison = Comparison(rows[rows["method"].map(sizes).gt(1) | (rows["method"] == DENSE)])
         entry: dict[str, Any] = {
             "dense_accuracy": float(rows[rows["method"] == DENSE]["accuracy"].iloc[0]),
             "seeds": sorted({int(seed) for seed in rows["seed"]}),

@@ -6,8 +6,9 @@ quantized, and measured from one ELF on the simulated Cortex-M55. Reported is th
 precision of the int8 outputs on test scenes, at an overlap of 0.5 and over COCO's thresholds, and
 that of the float network before quantization.
 
-PatDNN and stripe-wise train by SGD before they prune (`dtmm.pruning.modes.training`), which suits
-this loss badly: their rows show these modes as they are, not what they could be.
+The committed rows are of commit f041320. There PatDNN and stripe-wise trained by SGD before they
+pruned, which suits this loss badly, and the modes with a rule of their own got what the dense
+network's code leaves of the flash: these rivals are stronger than their rows show.
 
     python -m experiments.detection [--quick] [--figures-only] [--out FOLDER]
 

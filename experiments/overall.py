@@ -99,9 +99,9 @@ def draw(table: pd.DataFrame) -> Figure:
     """Flash, latency, SRAM and accuracy per task: a line per method and share, DTMM's dark."""
     known = table[table["status"] == MEASURED]
     tasks = list(known.groupby(["task", "model"], sort=False))
-    longest = max(len(rows) for _, rows in tasks)
-    figure = Figure(figsize=(7.0, len(tasks) * (0.16 * longest + 0.9)))
-    panels = figure.subplots(len(tasks), 4, squeeze=False, sharey="row")
+    heights = [0.16 * len(rows) + 0.9 for _, rows in tasks]
+    figure = Figure(figsize=(7.0, sum(heights)))
+    panels = figure.subplots(len(tasks), 4, squeeze=False, sharey="row", height_ratios=heights)
     metrics = (("flash", 1024, "Flash (KiB)"), ("cycles", 1e6, "Latency (Mcycles)"),
                ("sram", 1024, "Peak SRAM (KiB)"), ("accuracy", 0.01, "Accuracy (%)"))  # fmt: skip
     for row_of_axes, ((task, model), rows) in zip(panels, tasks, strict=True):

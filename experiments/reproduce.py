@@ -274,8 +274,8 @@ CLAIMS: Sequence[Claim] = (
           "same share of every layer, scores of single weights; the scheduler is out of it"),
     Claim("detection: tiny YOLO on FDDB", UNKNOWN, "detection.csv", _detection,
           "composed scenes of Fashion-MNIST items, a scaled-down network, one seed, short "
-          "training and tuning; PatDNN and stripe-wise train by SGD before they prune, which suits "
-          "the detection loss badly; FDDB itself is not at hand here"),
+          "training and tuning; PatDNN and stripe-wise trained by SGD before they pruned, which "
+          "suits the detection loss badly; FDDB itself is not at hand here"),
     Claim("the authors' published networks", UNKNOWN, "transfer.csv", _transfer,
           "packed without loss; their figures are of their kernel at -O3 on the same model"),
 )  # fmt: skip

@@ -74,6 +74,7 @@ def cells() -> pd.DataFrame:
             row("chip", 0.1, 1000, right(350)),
             row("chip", 0.3, 4000, right(362)),
             row("patdnn", 0.3, 1500, right(358)),
+            row("patdnn", 0.5, 3000, right(359)),
         ]
     )
 
@@ -143,6 +144,8 @@ def test_missing_cells_are_named_and_compared_with_nothing(cells: pd.DataFrame) 
     assert entry["size_vs_chip"] is None
     assert entry["size_vs_patdnn"]["percent"] < 0
     assert found["missing"] == missing(plan, cells[cells["method"] != "chip"])
+    few = cells[(cells["method"] != "chip") | (cells["share"] == 0.1)]  # a single size is no curve
+    assert summary(plan, few)["tasks"]["t m"]["size_vs_chip"] is None
     assert found["paper"]["latency_vs_patdnn"] == -68.70
 
 
