@@ -38,6 +38,7 @@ from dtmm.planning.sensitivity import Sensitivity
 from dtmm.pruning.importance import Importance
 from dtmm.pruning.removal import remove
 from dtmm.scheduler import Objective, Problem, Schedule, solve
+from dtmm.scheduler.least_loss import near_least_loss
 from experiments.experiment import QUICK_RESULTS, Job, commit, exchanged
 
 SETTINGS = {
@@ -138,13 +139,10 @@ class Bench:
             self.curves,
         )
 
-    def fast_problem(self, share: float, slack: float = SLACK) -> tuple[Problem, Schedule]:
+    def fast_problem(self, share: float, slack: float = SLACK) -> Problem:
         """The problem within a share of the dense network's flash and `slack` times the least loss
-        there; and the schedule of the least loss."""
-        problem = self.problem(round(share * self.dense_flash))
-        least = solve(dataclasses.replace(problem, objective=Objective.only("loss")))
-        budgets = dataclasses.replace(problem.budgets, loss=slack * least.loss)
-        return dataclasses.replace(problem, budgets=budgets), least
+        there."""
+        return near_least_loss(self.problem(round(share * self.dense_flash)), slack - 1)
 
     @cached_property
     def dense_flash(self) -> float:

@@ -130,7 +130,7 @@ def choose(bench: Bench, by_model: Mapping[str, Problem], shares: Sequence[float
     """A row per share of the flash and cost model: the schedule it takes for the fastest."""
     rows = []
     for share in shares:
-        true, _ = bench.fast_problem(share, SLACK)
+        true = bench.fast_problem(share, SLACK)
         best = solve(true)
         for name, problem in by_model.items():
             found = solve(dataclasses.replace(problem, budgets=true.budgets))

@@ -36,7 +36,7 @@ def measure(bench: Bench, shares: tuple[float, ...]) -> pd.DataFrame:
     """A row per share and convolution."""
     rows = []
     for share in shares:
-        problem, _ = bench.fast_problem(share)
+        problem = bench.fast_problem(share)
         found = solve(problem, bench.config.schedule.solver, bench.config.schedule.gap)
         network = bench.pruned(found)
         for dense, kept in zip(bench.network.convs(), network.convs(), strict=True):

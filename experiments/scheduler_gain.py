@@ -83,7 +83,7 @@ def schedules(bench: Bench, plan: Plan) -> list[dict[str, Any]]:
     rows = []
     gap = bench.config.schedule.gap
     for share in plan.shares:
-        problem, _ = bench.fast_problem(share, SLACK)
+        problem = bench.fast_problem(share, SLACK)
         rivals: dict[str, Schedule] = {}
         for solver in plan.solvers:
             found, raised = _first_found(problem, solver, gap)

@@ -86,7 +86,7 @@ def schedules(bench: Bench, plan: Plan) -> list[tuple[dict[str, Any], Schedule |
     found: list[tuple[dict[str, Any], Schedule | None]] = [({"front": DENSE, "point": 0}, None)]
     gap = bench.config.schedule.gap
     for share in plan.shares:
-        problem, _ = bench.fast_problem(share, SLACK)
+        problem = bench.fast_problem(share, SLACK)
         front = pareto(problem, points=plan.points, solver=bench.config.schedule.solver, gap=gap)
         for n, point in enumerate(front.points):
             each = point.schedule
