@@ -237,8 +237,8 @@ def test_a_model_that_knows_nothing_of_kernels_chooses_worse() -> None:
     )  # fmt: skip
 
     class FakeBench:
-        def fast_problem(self, share: float, slack: float) -> tuple[Problem, None]:
-            return problem, None
+        def fast_problem(self, share: float, slack: float) -> Problem:
+            return problem
 
     found = latency_fidelity.choose(FakeBench(), {"measured": problem, "upside down": flat}, (0.5,))
     by_model = found.set_index("cost_model")["over_best"]
